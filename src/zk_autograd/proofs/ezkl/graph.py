@@ -1,0 +1,138 @@
+"""From a statement to an ONNX graph that checks it.
+
+The graph computes nothing that anyone reads: every bound is one look-up of ``sigmoid(x)``, whose table spans exactly
+``[0, P)``, so that a witness exists only if ``x`` is in that range. Four inputs, each a committed column:
+
+* ``pre``   = [state before, one row per name | salt]
+* ``post``  = [state after | salt]
+* ``work``  = [gradient | hints | noise | salt]
+* ``hyper`` = the step's public integers
+
+Salt elements are sliced off and used by nothing; noise is looked up, so that the look-up's unblinded
+multiplicities carry more fresh entropy than they reveal. Built with ``onnx.helper``: same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from zk_autograd.statement import Statement
+
+SALT = 3
+"""Uniform field elements behind each secret column: one commitment and at most two openings are three linear functions."""
+
+
+@dataclass
+class Graph:
+    """An ONNX graph under construction; :class:`Expr` adds its nodes."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    cells: int = 0
+
+    def node(self, op: str, inputs: list[str], size: int, **attributes: Any) -> Expr:
+        name = f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
+        return Expr(self, name, size)
+
+    def constant(self, value: int) -> str:
+        name = f"k{value}"
+        self.constants[name] = np.array([value], dtype=np.float32)
+        if int(self.constants[name][0]) != value:
+            raise ValueError(f"constant {value} is not exact in 32-bit floats")
+        return name
+
+    def cut(self, source: str, start: int, length: int) -> Expr:
+        """Elements ``start .. start+length`` of a one-dimensional tensor; only re-indexes, no cells."""
+        ids = []
+        for label, value in (("start", start), ("stop", start + length), ("axis", 0)):
+            name = f"i_{label}_{value}"
+            self.constants[name] = np.array([value], dtype=np.int64)
+            ids.append(name)
+        return self.node("Slice", [source, *ids], length)
+
+    def join(self, parts: list[Expr]) -> Expr:
+        return self.node("Concat", [p.name for p in parts], sum(p.size for p in parts), axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Expr:
+    """A tensor of the graph; ``+ - *`` with tensors, single elements and Python integers add nodes."""
+
+    graph: Graph
+    name: str
+    size: int
+
+    def _binary(self, op: str, other: Expr | int, swap: bool = False) -> Expr:
+        right = other.name if isinstance(other, Expr) else self.graph.constant(other)
+        size = max(self.size, other.size if isinstance(other, Expr) else 1)
+        self.graph.cells += size
+        return self.graph.node(op, [right, self.name] if swap else [self.name, right], size)
+
+    def __add__(self, other: Expr | int) -> Expr:
+        return self._binary("Add", other)
+
+    def __radd__(self, other: int) -> Expr:
+        return self._binary("Add", other)
+
+    def __sub__(self, other: Expr | int) -> Expr:
+        return self._binary("Sub", other)
+
+    def __rsub__(self, other: int) -> Expr:
+        return self._binary("Sub", other, swap=True)
+
+    def __mul__(self, other: Expr | int) -> Expr:
+        return self._binary("Mul", other)
+
+    def __rmul__(self, other: int) -> Expr:
+        return self._binary("Mul", other)
+
+
+class _Public:
+    """The public integers as circuit expressions, readable as attributes."""
+
+    def __init__(self, exprs: dict[str, Expr]) -> None:
+        self.__dict__.update(exprs)
+
+
+def build(st: Statement, P: int, shard: int, noise: int) -> tuple[ModelProto, int]:
+    """The graph of ``st`` for shards of ``shard`` parameters, and the number of cells its layout has.
+
+    Args:
+        P: size of the look-up table, ``2**logrows - 8``.
+        shard: parameters per proof.
+        noise: look-ups of fresh uniform values, see ``docs/zero-knowledge.md``.
+    """
+    g = Graph()
+    sizes = column_sizes(st, shard, noise)
+    pre = {n: g.cut("pre", i * shard, shard) for i, n in enumerate(st.state)}
+    post = {n: g.cut("post", i * shard, shard) for i, n in enumerate(st.state)}
+    work = {n: g.cut("work", i * shard, shard) for i, n in enumerate(("g", *st.hints))}
+    fresh = g.cut("work", shard * (1 + len(st.hints)), noise)
+    pub = _Public({n: g.cut("hyper", i, 1) for i, n in enumerate(st.public)})
+    bounds = st.bounds(pre, post, work.pop("g"), work, pub, P)
+    if len(bounds) != st.lookups:
+        raise ValueError(f"{st.name}: {len(bounds)} bounds, declared {st.lookups}")
+    looked_up = g.join([*bounds.values(), fresh])
+    g.cells += looked_up.size
+    out = g.node("Sigmoid", [looked_up.name], looked_up.size)
+    graph = helper.make_graph(
+        g.nodes,
+        f"zk-autograd-{st.name}",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [s]) for n, s in sizes.items()],
+        [helper.make_tensor_value_info(out.name, TensorProto.FLOAT, [out.size])],
+        [numpy_helper.from_array(v, name=n) for n, v in sorted(g.constants.items())],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], producer_name="zk-autograd")
+    model.ir_version = 8
+    return model, g.cells
+
+
+def column_sizes(st: Statement, shard: int, noise: int) -> dict[str, int]:
+    """Elements of each input column, in committed order, salt included."""
+    state = len(st.state) * shard + SALT
+    return {"pre": state, "post": state, "work": (1 + len(st.hints)) * shard + noise + SALT, "hyper": len(st.public)}

@@ -1,0 +1,21 @@
+"""The statements: one definition per optimizer, from which reference, optimizer and circuit come."""
+
+from __future__ import annotations
+
+from zk_autograd.errors import UsageError
+from zk_autograd.statement.adam import Adam
+from zk_autograd.statement.base import Array, Hyper, Named, Public, Statement
+from zk_autograd.statement.sgd import SGD, Momentum
+
+STATEMENTS: dict[str, Statement] = {s.name: s for s in (Adam(), SGD(), Momentum())}
+
+
+def statement(name: str) -> Statement:
+    """The statement called ``name``; UsageError names the known ones."""
+    try:
+        return STATEMENTS[name]
+    except KeyError:
+        raise UsageError(f"unknown optimizer {name[:40]!r}: expected one of {', '.join(sorted(STATEMENTS))}") from None
+
+
+__all__ = ["STATEMENTS", "Array", "Hyper", "Named", "Public", "Statement", "statement"]

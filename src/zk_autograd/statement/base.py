@@ -1,0 +1,85 @@
+"""What is proved: one optimizer step over integers, written once for everyone who needs it.
+
+A statement is written with ``+``, ``-``, ``*`` and ``//`` only, so that the same lines run on numpy arrays
+(the reference), on torch tensors (the optimizer) and on circuit expressions (the proof):
+
+* :meth:`Statement.advance` computes the next state;
+* :meth:`Statement.bounds` lists the quantities that lie in ``[0, P)`` exactly if the next state is that one.
+
+``advance`` is run only by who knows the secrets; ``bounds`` is the whole of what a proof says. Tests hold that
+each accepts what the other makes, and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeAlias
+
+from zk_autograd.fixed_point import Format
+
+Array: TypeAlias = Any
+"""Integers of numpy or torch (int64), or a circuit expression: whatever has ``+ - * //``."""
+
+Named: TypeAlias = Mapping[str, Array]
+Hyper: TypeAlias = Mapping[str, float]
+
+
+class Public(dict[str, int]):
+    """The public integers of one step by name, also readable as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Statement(ABC):
+    """One optimizer's rule. Subclasses are stateless; ``P`` is the size of the circuit's lookup table."""
+
+    name: ClassVar[str]
+    """Stands in the circuit id's settings, in RunStarted and on the command line."""
+    state: ClassVar[tuple[str, ...]]
+    """Secret state, in committed order; the first is always the weights, ``w``."""
+    hints: ClassVar[tuple[str, ...]]
+    """Secret helper values the prover supplies, in committed order after the gradient."""
+    public: ClassVar[tuple[str, ...]]
+    """Public integers, in committed order."""
+    defaults: ClassVar[Mapping[str, float]]
+    """Hyper-parameters other than the learning rate, with torch's defaults."""
+    lookups: ClassVar[int]
+    """How many bounds a parameter has."""
+
+    @abstractmethod
+    def check_hyper(self, hyper: Hyper) -> None:
+        """Raises FormatError if a hyper-parameter is outside what the statement can express."""
+
+    @abstractmethod
+    def choose_format(self, hyper: Hyper, max_lr: float, clip: float, P: int) -> Format:
+        """The finest format in which no honest step leaves the table.
+
+        Args:
+            max_lr: the largest learning rate the run will use.
+            clip: the largest absolute gradient element kept, as a real.
+        Raises:
+            FormatError: no format fits; the message names the largest rate that does.
+        """
+
+    @abstractmethod
+    def public_integers(self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int) -> Public:
+        """The public integers of step ``step`` (1-based), from the declared hyper-parameters, exactly."""
+
+    @abstractmethod
+    def advance(
+        self, pre: Named, g: Array, pub: Public, P: int, isqrt: Callable[[Array], Array]
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The next state and the hints, elementwise on int64 arrays of one shape."""
+
+    @abstractmethod
+    def bounds(self, pre: Named, post: Named, g: Array, hints: Named, pub: Any, P: int) -> dict[str, Array]:
+        """The named quantities that must lie in ``[0, P)``, for every parameter."""
+
+    def public_vector(self, pub: Public) -> list[int]:
+        """The public integers in committed order."""
+        return [pub[name] for name in self.public]
