@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import FRACTION_BITS, Format, nearest_coprime, power_fx, round_half_up
@@ -27,7 +27,7 @@ class Adam(Statement):
     state = ("w", "m", "v")
     hints = ("s",)
     public = ("b1", "c1", "b2", "c2", "A", "E")
-    defaults = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    defaults: ClassVar[Mapping[str, float]] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
     lookups = 9
 
     def check_hyper(self, hyper: Hyper) -> None:
@@ -38,7 +38,8 @@ class Adam(Statement):
             raise FormatError(f"adam: expected 0 < eps <= 1, got {hyper['eps']!r}")
         if hyper["beta1"] ** 2 >= hyper["beta2"]:
             raise FormatError(
-                f"adam: expected beta1^2 < beta2 (else no bound on a step exists), got {hyper['beta1']!r}, {hyper['beta2']!r}"
+                f"adam: expected beta1^2 < beta2 (else no bound on a step exists), "
+                f"got {hyper['beta1']!r}, {hyper['beta2']!r}"
             )
 
     def choose_format(self, hyper: Hyper, max_lr: float, clip: float, P: int) -> Format:
@@ -48,7 +49,9 @@ class Adam(Statement):
         limit = (P // 2 - 1) >> (guard // 2)
         scale_g = math.floor(math.log2(limit / clip))
         if not 0 <= scale_g <= 30:
-            raise FormatError(f"adam: clip {clip!r} does not fit a table of {P}: expected {limit / 2**30:.2g} to {limit}")
+            raise FormatError(
+                f"adam: clip {clip!r} does not fit a table of {P}: expected {limit / 2**30:.2g} to {limit}"
+            )
         # Cauchy-Schwarz over any gradient sequence: |m| / sqrt(v) <= reach, so |dw| <= reach * lr * 2**scale_w.
         b1, b2 = hyper["beta1"], hyper["beta2"]
         reach = (1 - b1) / math.sqrt((1 - b2) * (1 - b1 * b1 / b2))
@@ -56,12 +59,14 @@ class Adam(Statement):
         scale_w = min(math.floor(math.log2(room)), 28)
         if scale_w < 12:
             raise FormatError(
-                f"adam: a learning rate of {max_lr!r} does not fit this profile: weights would keep {scale_w} fractional bits, "
-                f"at least 12 are needed; the largest rate that fits is {(P // 2 - 1) / (reach * 2**12):.3g}"
+                f"adam: a learning rate of {max_lr!r} does not fit this profile: weights would keep {scale_w} "
+                f"fractional bits, at least 12 are needed; the largest rate that fits is {(P // 2 - 1) / (reach * 2**12):.3g}"
             )
         fmt = Format(scale_w=scale_w, scale_g=scale_g, guard=guard, clip=min(math.floor(clip * 2**scale_g), limit))
         if self._E(hyper, 1 << FRACTION_BITS, fmt) + P // 2 > P:
-            raise FormatError(f"adam: eps {hyper['eps']!r} does not fit this profile: at most {P / 2 / 2 ** (scale_g + 2):.2g}")
+            raise FormatError(
+                f"adam: eps {hyper['eps']!r} does not fit this profile: at most {P / 2 / 2 ** (scale_g + 2):.2g}"
+            )
         return fmt
 
     def public_integers(self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int) -> Public:
@@ -82,7 +87,10 @@ class Adam(Statement):
 
     @staticmethod
     def _E(hyper: Hyper, v_root: int, fmt: Format) -> int:
-        return max(1, round_half_up(Fraction(hyper["eps"]) * v_root * 2 ** (fmt.scale_g + fmt.guard // 2) / (1 << FRACTION_BITS)))
+        return max(
+            1,
+            round_half_up(Fraction(hyper["eps"]) * v_root * 2 ** (fmt.scale_g + fmt.guard // 2) / (1 << FRACTION_BITS)),
+        )
 
     def advance(
         self, pre: Named, g: Array, pub: Public, P: int, isqrt: Callable[[Array], Array]

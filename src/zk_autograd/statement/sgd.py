@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import Format, nearest_coprime, round_half_up
@@ -21,8 +21,8 @@ def _step_format(name: str, reach: float, max_lr: float, clip: float, P: int) ->
     scale_w = min(math.floor(math.log2(limit / (reach * max_lr * clip))), 28)
     if scale_w < 12:
         raise FormatError(
-            f"{name}: a learning rate of {max_lr!r} does not fit this profile with gradients clipped at {clip!r}: weights would keep "
-            f"{scale_w} fractional bits, at least 12 are needed; the largest rate that fits is {limit / (reach * clip * 2**12):.3g}"
+            f"{name}: a learning rate of {max_lr!r} does not fit this profile with gradients clipped at {clip!r}: "
+            f"weights would keep {scale_w} fractional bits, at least 12 are needed; the largest rate that fits is {limit / (reach * clip * 2**12):.3g}"
         )
     return Format(scale_w=scale_w, scale_g=scale_g, guard=0, clip=min(math.floor(clip * 2**scale_g), limit))
 
@@ -34,11 +34,11 @@ class SGD(Statement):
     state = ("w",)
     hints = ()
     public = ("A",)
-    defaults = {}
+    defaults: ClassVar[Mapping[str, float]] = {}
     lookups = 3
 
     def check_hyper(self, hyper: Hyper) -> None:
-        del hyper
+        """Nothing to check."""
 
     def choose_format(self, hyper: Hyper, max_lr: float, clip: float, P: int) -> Format:
         return _step_format(self.name, 1.0, max_lr, clip, P)
@@ -73,7 +73,7 @@ class Momentum(Statement):
     state = ("w", "m")
     hints = ()
     public = ("u", "c", "A")
-    defaults = {"momentum": 0.9, "dampening": 0.0}
+    defaults: ClassVar[Mapping[str, float]] = {"momentum": 0.9, "dampening": 0.0}
     lookups = 4
 
     def check_hyper(self, hyper: Hyper) -> None:

@@ -20,10 +20,8 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from zk_autograd.proofs.witness import SALT
 from zk_autograd.statement import Statement
-
-SALT = 3
-"""Uniform field elements behind each secret column: one commitment and at most two openings are three linear functions."""
 
 
 @dataclass

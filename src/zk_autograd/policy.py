@@ -1,0 +1,103 @@
+"""What a verifier trusts: chosen by the verifier, never taken from what the data says of itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zk_autograd.errors import UsageError
+
+CLASSES = ("SIMULATED", "NITRO", "SEV_SNP")
+SRS_CLASSES = ("CEREMONY", "DEV")
+_KEYS = {"version", "evidence_classes", "roots", "srs_classes", "circuits", "ledger_keys", "anchors"}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Attributes:
+
+    evidence_classes: classes of key evidence that count; ``SIMULATED`` has to be named to count.
+    roots: per class, the root keys that may vouch (raw Ed25519 public keys for ``SIMULATED``).
+    srs_classes: ``CEREMONY`` and, if the auditor accepts a forgeable set-up, ``DEV``.
+    circuits: circuit ids that count; None means whatever the run names (trust on first use).
+    ledger_keys: raw public keys that may sign checkpoints; None means any attested ledger key.
+    anchors: anchor URIs to hold the run to, live; empty means that receipts are checked offline only.
+    first_use: no policy file was given: roots, circuits and keys are taken from the log, and the verdict says so.
+    """
+
+    evidence_classes: frozenset[str] = frozenset()
+    roots: dict[str, frozenset[bytes]] = field(default_factory=dict)
+    srs_classes: frozenset[str] = frozenset({"CEREMONY"})
+    circuits: frozenset[bytes] | None = None
+    ledger_keys: frozenset[bytes] | None = None
+    anchors: tuple[str, ...] = ()
+    first_use: bool = False
+
+    def to_json(self) -> str:
+        """The policy as the file that :func:`load_policy` reads."""
+        content: dict[str, Any] = {
+            "version": 1,
+            "evidence_classes": sorted(self.evidence_classes),
+            "roots": {k: sorted(r.hex() for r in v) for k, v in sorted(self.roots.items())},
+            "srs_classes": sorted(self.srs_classes),
+        }
+        if self.circuits is not None:
+            content["circuits"] = sorted(c.hex() for c in self.circuits)
+        if self.ledger_keys is not None:
+            content["ledger_keys"] = sorted(k.hex() for k in self.ledger_keys)
+        if self.anchors:
+            content["anchors"] = list(self.anchors)
+        return json.dumps(content, indent=2) + "\n"
+
+
+def load_policy(path: Path) -> Policy:
+    """Reads a policy file strictly: an unknown or misspelt entry is an error, not a weaker policy.
+
+    Raises:
+        UsageError: says which entry is wrong and what was expected.
+    """
+    try:
+        if path.stat().st_size > 1 << 20:
+            raise UsageError(f"policy {path}: larger than 1 MiB")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"policy {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"policy {path}: not JSON ({error})") from None
+    if not isinstance(content, dict) or content.get("version") != 1:
+        raise UsageError(f'policy {path}: expected a JSON object with "version": 1')
+    unknown = set(content) - _KEYS
+    if unknown:
+        raise UsageError(
+            f"policy {path}: unknown entry {sorted(unknown)[0][:40]!r}; expected {', '.join(sorted(_KEYS))}"
+        )
+
+    def names(key: str, value: object, allowed: tuple[str, ...]) -> frozenset[str]:
+        if not isinstance(value, list) or not all(isinstance(v, str) and v in allowed for v in value):
+            raise UsageError(f"policy {path}: {key}: expected a list of {', '.join(allowed)}")
+        return frozenset(value)
+
+    def ids(key: str, value: object) -> frozenset[bytes]:
+        try:
+            if isinstance(value, list) and all(isinstance(v, str) and len(v) == 64 for v in value):
+                return frozenset(bytes.fromhex(v) for v in value)
+        except ValueError:
+            pass
+        raise UsageError(f"policy {path}: {key}: expected a list of 32-byte values in hex")
+
+    roots = content.get("roots", {})
+    if not isinstance(roots, dict) or not set(roots) <= set(CLASSES):
+        raise UsageError(f"policy {path}: roots: expected an object with keys among {', '.join(CLASSES)}")
+    anchors = content.get("anchors", [])
+    if not isinstance(anchors, list) or not all(isinstance(a, str) for a in anchors):
+        raise UsageError(f"policy {path}: anchors: expected a list of URIs")
+    return Policy(
+        evidence_classes=names("evidence_classes", content.get("evidence_classes", []), CLASSES),
+        roots={k: ids(f"roots.{k}", v) for k, v in roots.items()},
+        srs_classes=names("srs_classes", content.get("srs_classes", ["CEREMONY"]), SRS_CLASSES),
+        circuits=ids("circuits", content["circuits"]) if "circuits" in content else None,
+        ledger_keys=ids("ledger_keys", content["ledger_keys"]) if "ledger_keys" in content else None,
+        anchors=tuple(anchors),
+    )

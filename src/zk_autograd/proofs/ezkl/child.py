@@ -1,0 +1,105 @@
+"""EZKL in a process of its own: ``python -m zk_autograd.proofs.ezkl.child`` takes one JSON job on standard input.
+
+EZKL may hang, panic or take all memory; it reads a table cache that it trusts, and prints what it pleases. So it runs
+here, with limits that the kernel enforces, a fresh private cache, and output that nobody forwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import inspect
+import json
+import os
+import resource
+import signal
+import sys
+from typing import Any
+
+
+def _restrain(memory: int) -> None:
+    """Die with the parent, leave no core dump, stay within ``memory`` bytes of address space."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, Linux
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def _call(function: Any, *args: Any) -> Any:
+    """Some EZKL calls return awaitables in some versions."""
+
+    async def waited() -> Any:
+        result = function(*args)
+        return await result if inspect.isawaitable(result) else result
+
+    return asyncio.run(waited())
+
+
+def _gen_srs(job: dict[str, Any], ezkl: Any) -> Any:
+    return _call(ezkl.gen_srs, job["srs"], job["logrows"])
+
+
+def _settings(job: dict[str, Any], ezkl: Any) -> Any:
+    args = ezkl.PyRunArgs()
+    # EZKL's defaults publish inputs and weights: every visibility is set here.
+    args.input_visibility, args.output_visibility, args.param_visibility = "polycommit", "private", "fixed"
+    args.input_scale = args.param_scale = 0
+    args.scale_rebase_multiplier = 1
+    args.logrows, args.num_inner_cols = job["logrows"], job["columns"]
+    args.lookup_range = (0, job["P"] - 1)
+    args.ignore_range_check_inputs_outputs = True
+    return _call(ezkl.gen_settings, job["model"], job["settings"], args)
+
+
+def _compile(job: dict[str, Any], ezkl: Any) -> Any:
+    return _call(ezkl.compile_circuit, job["model"], job["compiled"], job["settings"])
+
+
+def _setup(job: dict[str, Any], ezkl: Any) -> Any:
+    return _call(ezkl.setup, job["compiled"], job["vk"], job["pk"], job["srs"])
+
+
+def _mock(job: dict[str, Any], ezkl: Any) -> Any:
+    try:
+        _call(ezkl.gen_witness, job["data"], job["compiled"], job["witness"])
+        return bool(_call(ezkl.mock, job["witness"], job["compiled"]))
+    except RuntimeError:
+        # Both calls raise for a witness that does not satisfy the circuit; a crash is another exception.
+        return False
+
+
+def _prove(job: dict[str, Any], ezkl: Any) -> Any:
+    _call(ezkl.gen_witness, job["data"], job["compiled"], job["witness"], job["vk"], job["srs"])
+    return _call(ezkl.prove, job["witness"], job["compiled"], job["pk"], job["proof"], job["srs"]) is not None
+
+
+_VERBS = {
+    "gen_srs": _gen_srs,
+    "settings": _settings,
+    "compile": _compile,
+    "setup": _setup,
+    "mock": _mock,
+    "prove": _prove,
+}
+
+
+def main() -> int:
+    """Runs the job, prints ``{"ok": ...}`` on the real standard output."""
+    job = json.load(sys.stdin)
+    _restrain(int(job.get("memory", 0)))
+    answer = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever EZKL prints goes to stderr
+    import ezkl
+
+    peak = 0
+    result = _VERBS[job["verb"]](job, ezkl)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    json.dump({"ok": bool(result) if result is not None else True, "peak_memory": peak}, answer)
+    answer.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Starts :mod:`zk_autograd.proofs.ezkl.child` and watches over it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from zk_autograd.errors import ProofSystemError
+from zk_autograd.proofs.base import Limits
+
+_MEMORY_FOLDERS = ("/dev/shm", "/run/shm")  # noqa: S108 - looked up, used only where it is a tmpfs we may write to
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder of mode 0700 for secrets in passing: in memory where the system has a tmpfs, else in the temp folder."""
+    parent = next((p for p in _MEMORY_FOLDERS if os.access(p, os.W_OK)), None)
+    with tempfile.TemporaryDirectory(prefix="zk-", dir=parent) as name:
+        yield Path(name)
+
+
+def run_child(
+    job: dict[str, Any], limits: Limits, tick: Callable[[], None] = lambda: None, *, secret: bool
+) -> dict[str, Any]:
+    """Runs one job and returns the child's answer.
+
+    Args:
+        secret: the job handles a witness: nothing the child printed may appear in an error.
+    Raises:
+        ProofSystemError: time or memory ran out, or EZKL failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="zk-cache-") as cache, tempfile.TemporaryFile() as err:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("EZKL_")} | {"EZKL_REPO_PATH": cache}
+        child = subprocess.Popen(
+            [sys.executable, "-m", "zk_autograd.proofs.ezkl.child"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, env=env,
+        )  # fmt: skip
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(json.dumps(job | {"memory": limits.memory}).encode())
+            child.stdin.close()
+            deadline = time.monotonic() + limits.seconds
+            while child.poll() is None:
+                if time.monotonic() > deadline:
+                    raise ProofSystemError(
+                        f"ezkl {job['verb']}: took longer than the limit of {limits.seconds:.0f} s; stopped"
+                    )
+                tick()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=0.25)
+            answer = child.stdout.read(65536)
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
+        if child.returncode != 0:
+            err.seek(max(0, err.tell() - 600))
+            detail = (
+                ""
+                if secret
+                else ": " + err.read().decode(errors="replace").strip().splitlines()[-1:][0]
+                if err.tell()
+                else ""
+            )
+            raise ProofSystemError(
+                f"ezkl {job['verb']}: the child ended with status {child.returncode} "
+                f"(memory limit {limits.memory / 2**30:.1f} GiB){detail}"
+            )
+        result: dict[str, Any] = json.loads(answer)
+        return result

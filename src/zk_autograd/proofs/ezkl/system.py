@@ -1,0 +1,244 @@
+"""EZKL (Halo2 with KZG over BN254) as a proof system: set up, load, prove."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ezkl
+import numpy as np
+import onnx
+
+from zk_autograd.errors import ProofSystemError, UsageError, VerificationError
+from zk_autograd.field import to_hex_list
+from zk_autograd.proofs.base import POINT_BYTES, Circuit, Columns, Committer, Limits, Profile, ProofSystem, Verifier
+from zk_autograd.proofs.ezkl import graph, srs
+from zk_autograd.proofs.ezkl.commit import KzgCommitter
+from zk_autograd.proofs.ezkl.process import private_folder, run_child
+from zk_autograd.proofs.ezkl.verify import EzklVerifier
+from zk_autograd.statement import STATEMENTS, Statement
+
+NAME = "ezkl-23.0.5"
+_SETUP_LIMITS = Limits(seconds=1800, memory=0)
+
+
+def shard_size(st: Statement, profile: Profile) -> int:
+    """Parameters per proof: what the layout holds, less 0.2 % (its columns do not fill to the last row)."""
+    _, one = graph.build(st, profile.P, 1, profile.noise)
+    _, two = graph.build(st, profile.P, 2, profile.noise)
+    room = profile.columns * profile.P - profile.noise
+    return room * 998 // 1000 // (two - one) // 10 * 10
+
+
+def canonical_settings(settings: dict[str, Any]) -> bytes:
+    """The settings as the circuit id hashes them: without the timestamp, keys sorted."""
+    return json.dumps({k: v for k, v in settings.items() if k != "timestamp"}, sort_keys=True).encode()
+
+
+def circuit_id(description: dict[str, Any], vk: bytes, settings: dict[str, Any], srs_id: bytes) -> bytes:
+    """SHA-256 over the SHA-256 of each part, so that no two sets of parts share an encoding."""
+    parts = [NAME.encode(), json.dumps(description, sort_keys=True).encode(), vk, canonical_settings(settings), srs_id]
+    return hashlib.sha256(b"zk-autograd/circuit/v1\0" + b"".join(hashlib.sha256(p).digest() for p in parts)).digest()
+
+
+class Ezkl(ProofSystem):
+    """See the module docstring; ``home`` holds ``circuits/<id>/`` and ``srs/<logrows>.srs``."""
+
+    name = NAME
+
+    def dev_srs(self, home: Path, logrows: int, say: Callable[[str], None] = lambda _: None) -> Path:
+        path = home / "srs" / f"dev-{logrows}.srs"
+        if path.exists():
+            return path
+        say(f"making an insecure SRS for 2^{logrows} rows")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            made = Path(folder) / "srs"
+            run_child({"verb": "gen_srs", "srs": str(made), "logrows": logrows}, _SETUP_LIMITS, secret=False)
+            os.replace(made, path)
+        return path
+
+    def set_up(
+        self, st: Statement, profile: Profile, srs_path: Path, home: Path, say: Callable[[str], None] = lambda _: None
+    ) -> Circuit:
+        srs_id, srs_class = srs.identify(srs_path, profile.logrows)
+        (home / "circuits").mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".new-", dir=home / "circuits"))
+        try:
+            say(f"compiling {st.name} for 2^{profile.logrows} rows")
+            shard = shard_size(st, profile)
+            self._compile(st, profile.P, profile.columns, shard, profile.noise, folder)
+            say(f"making keys for {shard} parameters a proof")
+            self._keys(folder, srs_path)
+            description = {
+                "statement": st.name, "logrows": profile.logrows, "columns": profile.columns,
+                "shard": shard, "noise": profile.noise, "proof_bytes": 0,
+            }  # fmt: skip
+            draft = _circuit(bytes(32), description, srs_id, srs_class, folder, srs_path)
+            from zk_autograd.proofs.ezkl.selftest import self_test
+
+            description["proof_bytes"] = self_test(self, draft, say)
+            (folder / "circuit.json").write_text(json.dumps(description, sort_keys=True, indent=1) + "\n")
+            found = circuit_id(
+                description, (folder / "vk.key").read_bytes(), _read_json(folder / "settings.json"), srs_id
+            )
+            final = home / "circuits" / found.hex()
+            stored_srs = home / "srs" / f"{srs_id.hex()}.srs"
+            if not stored_srs.exists():
+                stored_srs.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(srs_path, stored_srs)
+            (folder / "srs_id").write_text(srs_id.hex() + "\n")
+            if not final.exists():
+                folder.chmod(0o755)
+                os.rename(folder, final)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return self.load(found, home)
+
+    def _compile(self, st: Statement, P: int, columns: int, shard: int, noise: int, folder: Path) -> None:
+        model, cells = graph.build(st, P, shard, noise)
+        onnx.save(model, str(folder / "model.onnx"))
+        logrows = (P + 8).bit_length() - 1
+        job = {"logrows": logrows, "columns": columns, "P": P, "model": str(folder / "model.onnx")}
+        job |= {"settings": str(folder / "settings.json"), "compiled": str(folder / "compiled.ezkl")}
+        run_child(job | {"verb": "settings"}, _SETUP_LIMITS, secret=False)
+        settings = _read_json(folder / "settings.json")
+        # EZKL's order varies from run to run and would change the key.
+        settings["required_range_checks"].sort()
+        # EZKL counts slices and committed inputs, which take no cells of the layout, and would add columns for them.
+        settings["num_rows"], settings["total_assignments"] = -(-cells // columns), cells
+        settings.pop("timestamp", None)
+        (folder / "settings.json").write_text(json.dumps(settings, sort_keys=True))
+        run_child(job | {"verb": "compile"}, _SETUP_LIMITS, secret=False)
+
+    def _keys(self, folder: Path, srs_path: Path) -> None:
+        files = {"compiled": "compiled.ezkl", "vk": "vk.key", "pk": "pk.key"}
+        job = {k: str(folder / v) for k, v in files.items()} | {"verb": "setup", "srs": str(srs_path)}
+        run_child(job, _SETUP_LIMITS, secret=False)
+
+    def rebuild_verifying_key(self, circuit: Circuit) -> None:
+        description = _read_json(circuit.directory / "circuit.json")
+        with tempfile.TemporaryDirectory(prefix="zk-check-") as name:
+            folder = Path(name)
+            self._compile(circuit.statement, circuit.P, description["columns"], circuit.shard, circuit.noise, folder)
+            self._keys(folder, circuit.srs_path)
+            rebuilt = circuit_id(
+                description, (folder / "vk.key").read_bytes(), _read_json(folder / "settings.json"), circuit.srs_id
+            )
+            if rebuilt != circuit.id:
+                raise VerificationError(
+                    f"circuit {circuit.id.hex()}: rebuilding it from the statement gives {rebuilt.hex()}; "
+                    "do not trust its keys"
+                )
+
+    def load(self, circuit_id_: bytes, home: Path) -> Circuit:
+        folder = home / "circuits" / circuit_id_.hex()
+        if not (folder / "circuit.json").exists():
+            raise UsageError(
+                f"no circuit {circuit_id_.hex()} under {home / 'circuits'}: make it with zk-setup, "
+                "or copy its folder and SRS there"
+            )
+        description = _read_json(folder / "circuit.json")
+        srs_hex = (folder / "srs_id").read_text()[:65].strip()
+        if len(srs_hex) != 64 or not set(srs_hex) <= set("0123456789abcdef"):
+            raise VerificationError(f"circuit {circuit_id_.hex()}: its srs_id file is not a SHA-256 in hex")
+        srs_path = home / "srs" / f"{srs_hex}.srs"
+        try:
+            srs_id, srs_class = srs.identify(srs_path, int(description["logrows"]))
+            settings, vk = _read_json(folder / "settings.json"), (folder / "vk.key").read_bytes()
+            found = circuit_id(description, vk, settings, srs_id)
+            if found != circuit_id_:
+                raise VerificationError(
+                    f"circuit {circuit_id_.hex()}: its files hash to {found.hex()}; delete the folder and run zk-setup"
+                )
+            return _circuit(found, description, srs_id, srs_class, folder, srs_path)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise VerificationError(
+                f"circuit {circuit_id_.hex()}: its files are not readable as a circuit ({error})"
+            ) from None
+
+    def committer(self, circuit: Circuit) -> Committer:
+        sizes = graph.column_sizes(circuit.statement, circuit.shard, circuit.noise)
+        logrows = (circuit.P + 8).bit_length() - 1
+        committer = KzgCommitter(circuit.srs_path, logrows, max(sizes.values()))
+        # zksnake calls itself educational, and TAIL is EZKL's business: hold both against EZKL once per start.
+        probe = np.arange(-5, 11, dtype=np.int64)
+        ours, theirs = committer.commit(probe, (3, 5, 7)), _ezkl_commit(circuit, [*probe.tolist(), 3, 5, 7])
+        if ours != theirs:
+            raise ProofSystemError(
+                "commitments differ from EZKL's own: the installed zksnake and ezkl do not fit this release"
+            )
+        return committer
+
+    def prove(
+        self, circuit: Circuit, columns: Columns, limits: Limits, tick: Callable[[], None] = lambda: None
+    ) -> bytes:
+        proof = self.prove_unverified(circuit, columns, limits, tick)
+        with self.verifier(circuit) as verifier:
+            try:
+                verifier.verify(proof, columns.hyper)
+            except VerificationError as error:
+                raise ProofSystemError(f"the prover made a proof that does not verify: {error}") from None
+        return proof
+
+    def prove_unverified(
+        self, circuit: Circuit, columns: Columns, limits: Limits, tick: Callable[[], None] = lambda: None
+    ) -> bytes:
+        """The first half of :meth:`prove`."""
+        with private_folder() as folder:
+            job = self._job(circuit, columns, folder) | {"verb": "prove", "proof": str(folder / "proof.json")}
+            run_child(job, limits, tick, secret=True)
+            return bytes(_read_json(folder / "proof.json")["proof"])
+
+    def satisfied(self, circuit: Circuit, columns: Columns) -> bool:
+        with private_folder() as folder:
+            job = self._job(circuit, columns, folder) | {"verb": "mock"}
+            return bool(run_child(job, Limits(), secret=True)["ok"])
+
+    @staticmethod
+    def _job(circuit: Circuit, columns: Columns, folder: Path) -> dict[str, Any]:
+        data = [to_hex_list(c) for c in (columns.pre, columns.post, columns.work, columns.hyper)]
+        (folder / "input.json").write_text(json.dumps({"input_data": data}))
+        own = {"data": folder / "input.json", "witness": folder / "witness.json"}
+        shared = {"compiled": "compiled.ezkl", "vk": "vk.key", "pk": "pk.key"}
+        job = {k: str(v) for k, v in own.items()} | {k: str(circuit.directory / v) for k, v in shared.items()}
+        return job | {"srs": str(circuit.srs_path)}
+
+    def verifier(self, circuit: Circuit) -> Verifier:
+        return EzklVerifier(circuit)
+
+
+def _circuit(
+    found: bytes, description: dict[str, Any], srs_id: bytes, srs_class: str, folder: Path, srs_path: Path
+) -> Circuit:
+    return Circuit(
+        id=found, system=NAME, statement=STATEMENTS[description["statement"]], P=2 ** int(description["logrows"]) - 8,
+        shard=int(description["shard"]), noise=int(description["noise"]), proof_bytes=int(description["proof_bytes"]),
+        srs_id=srs_id, srs_class=srs_class, directory=folder, srs_path=srs_path,
+    )  # fmt: skip
+
+
+def _ezkl_commit(circuit: Circuit, values: list[int]) -> bytes:
+    points: list[Any] = ezkl.kzg_commit(
+        to_hex_list(values),
+        str(circuit.directory / "vk.key"),
+        str(circuit.directory / "settings.json"),
+        str(circuit.srs_path),
+    )
+    raw = b"".join(bytes.fromhex(c)[::-1] for c in (points[0].x, points[0].y))
+    if len(raw) != POINT_BYTES:
+        raise ProofSystemError(f"ezkl: expected a point of {POINT_BYTES} bytes, got {len(raw)}")
+    return raw
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > 64 << 20:
+        raise ProofSystemError(f"{path.name}: larger than 64 MiB")
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result

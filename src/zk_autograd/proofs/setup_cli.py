@@ -1,0 +1,117 @@
+"""``zk-setup``: makes circuits and their keys, and checks those that others made."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from zk_autograd.cli import run_command
+from zk_autograd.errors import UsageError
+from zk_autograd.home import Home, default_home
+from zk_autograd.proofs import DEFAULT_SYSTEM, proof_system
+from zk_autograd.proofs.base import PROFILES, Circuit
+from zk_autograd.statement import STATEMENTS, statement
+
+_EPILOG = """examples:
+  zk-setup --optimizer adam --srs kzg16.srs      keys under the public ceremony's SRS
+  zk-setup --optimizer adam --profile small --dev   everything local and insecure, for development
+  zk-setup --check 18e7a46a...                   rebuild a circuit's verifying key from source and compare
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``zk-setup``."""
+    p = argparse.ArgumentParser(
+        prog="zk-setup",
+        description="Make a circuit: settings, compiled circuit and keys in a folder named by their hash, the circuit "
+        "id. "
+        "Tests both ends of its look-up table and one proof before keeping it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--optimizer", choices=sorted(STATEMENTS), default="adam", help="the rule to prove (default: adam)")
+    p.add_argument(
+        "--profile", choices=sorted(PROFILES), default="default",
+        help="default: 2^16 rows; small: 2^15 rows, half the memory and time of a proof",
+    )  # fmt: skip
+    p.add_argument("--srs", type=Path, metavar="FILE", help="SRS of a public ceremony, in EZKL's format")
+    p.add_argument(
+        "--dev", action="store_true",
+        help="make an insecure SRS here, and opt this home's policy in to it and to simulated evidence",
+    )  # fmt: skip
+    p.add_argument("--check", metavar="ID", help="rebuild the verifying key of this circuit from source and compare")
+    p.add_argument(
+        "--home",
+        type=Path,
+        default=default_home(),
+        help="folder of keys and circuits (default: $ZK_HOME or ~/.zk-autograd)",
+    )
+    p.add_argument("--json", action="store_true", help="print the result as JSON")
+    return p
+
+
+def make_circuit(home: Home, optimizer: str, profile: str, srs: Path | None, dev: bool, say: object = None) -> Circuit:
+    """Sets a circuit up in ``home`` and adds it to the home's policy; UsageError if no SRS is given or allowed."""
+    system = proof_system(DEFAULT_SYSTEM)
+    tell = say if callable(say) else (lambda _: None)
+    chosen = PROFILES[profile]
+    if dev:
+        home.opt_in_to_simulation()
+    if srs is None:
+        if not dev:
+            raise UsageError(
+                "no SRS: give the public ceremony's file with --srs FILE, or --dev for an insecure local one"
+            )
+        srs = system.dev_srs(home.path, chosen.logrows, tell)
+    circuit = system.set_up(statement(optimizer), chosen, srs, home.path, tell)
+    home.allow_circuit(circuit.id)
+    return circuit
+
+
+def _run(args: argparse.Namespace) -> int:
+    home = Home(args.home)
+
+    def say(line: str) -> None:
+        print(f"  {line}", file=sys.stderr, flush=True)
+
+    if args.check:
+        try:
+            wanted = bytes.fromhex(args.check)
+        except ValueError:
+            wanted = b""
+        if len(wanted) != 32:
+            raise UsageError("--check: expected a circuit id of 64 hex digits")
+        system = proof_system(DEFAULT_SYSTEM)
+        circuit = system.load(wanted, home.path)
+        say("rebuilding the verifying key from the statement")
+        system.rebuild_verifying_key(circuit)
+    else:
+        circuit = make_circuit(home, args.optimizer, args.profile, args.srs, args.dev, say)
+    facts = {
+        "circuit_id": circuit.id.hex(), "optimizer": circuit.statement.name, "shard": circuit.shard,
+        "table": circuit.P, "proof_bytes": circuit.proof_bytes, "proof_system": circuit.system,
+        "srs_id": circuit.srs_id.hex(), "srs_class": circuit.srs_class, "folder": str(circuit.directory),
+    }  # fmt: skip
+    if args.json:
+        print(json.dumps(facts | {"rebuilt": bool(args.check)}))
+        return 0
+    print(f"circuit  {facts['circuit_id']}{'  rebuilt from source: equal' if args.check else ''}")
+    print(
+        f"proves   {circuit.statement.name}, {circuit.shard} parameters a proof of {circuit.proof_bytes} bytes "
+        f"({circuit.system})"
+    )
+    warning = "  INSECURE: whoever made it can forge proofs" if circuit.srs_class == "DEV" else ""
+    print(f"SRS      {circuit.srs_id.hex()[:16]}…  class {circuit.srs_class}{warning}")
+    print(f"files    {circuit.directory}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``zk-setup``."""
+    return run_command(parser(), _run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
