@@ -60,7 +60,8 @@ class Adam(Statement):
         if scale_w < 12:
             raise FormatError(
                 f"adam: a learning rate of {max_lr!r} does not fit this profile: weights would keep {scale_w} "
-                f"fractional bits, at least 12 are needed; the largest rate that fits is {(P // 2 - 1) / (reach * 2**12):.3g}"
+                f"fractional bits, at least 12 are needed; "
+                f"the largest rate that fits is {(P // 2 - 1) / (reach * 2**12):.3g}"
             )
         fmt = Format(scale_w=scale_w, scale_g=scale_g, guard=guard, clip=min(math.floor(clip * 2**scale_g), limit))
         if self._E(hyper, 1 << FRACTION_BITS, fmt) + P // 2 > P:

@@ -22,7 +22,8 @@ def _step_format(name: str, reach: float, max_lr: float, clip: float, P: int) ->
     if scale_w < 12:
         raise FormatError(
             f"{name}: a learning rate of {max_lr!r} does not fit this profile with gradients clipped at {clip!r}: "
-            f"weights would keep {scale_w} fractional bits, at least 12 are needed; the largest rate that fits is {limit / (reach * clip * 2**12):.3g}"
+            f"weights would keep {scale_w} fractional bits, at least 12 are needed; "
+            f"the largest rate that fits is {limit / (reach * clip * 2**12):.3g}"
         )
     return Format(scale_w=scale_w, scale_g=scale_g, guard=0, clip=min(math.floor(clip * 2**scale_g), limit))
 

@@ -51,7 +51,8 @@ def self_test(system: Ezkl, circuit: Circuit, say: Callable[[str], None]) -> int
         if system.satisfied(circuit, with_noise(value)) is not expected:
             raise ProofSystemError(
                 f"{circuit.statement.name}: the look-up table is not tight: {value} was "
-                f"{'refused' if expected else 'taken'} although the range is 0..{circuit.P - 1}; these keys are unsafe and were not kept"
+                f"{'refused' if expected else 'taken'} although "
+                f"the range is 0..{circuit.P - 1}; these keys are unsafe and were not kept"
             )
     say("proving and verifying a sample")
     proof = system.prove_unverified(circuit, honest, Limits())
