@@ -1,0 +1,281 @@
+"""Events for tests: one fixed sample of each, hypothesis strategies for all, and a signer with a key in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import strategies as st
+
+from schemas.events import (
+    Anchored,
+    CheckpointIssued,
+    DeadLetter,
+    EnclaveAttested,
+    Event,
+    EvidenceClass,
+    Hyper,
+    ProofAttached,
+    Role,
+    RunClosed,
+    RunFinished,
+    RunOpened,
+    RunStarted,
+    ScheduleKind,
+    Signed,
+    SrsClass,
+    StepCommitted,
+    StepProven,
+    WitnessShard,
+)
+from schemas.signing import key_id
+from schemas.text import UNPRINTABLE
+from schemas.topics import TOPICS
+
+E = TypeVar("E", bound=Event)
+
+
+class KeySigner:
+    """Signs with a key made from ``seed``; equal seeds make equal keys."""
+
+    def __init__(self, seed: str = "test") -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(seed.encode()).digest())
+        self.public_key = self._key.public_key().public_bytes_raw()
+        self.key_id = key_id(self.public_key)
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
+
+
+def digest(label: str) -> bytes:
+    """32 bytes that look like any id."""
+    return hashlib.sha256(label.encode()).digest()
+
+
+def point(label: str) -> bytes:
+    """64 bytes that look like a commitment (they are no curve point)."""
+    return digest(label + " x") + digest(label + " y")
+
+
+_PATH = (digest("left"), digest("right"), digest("up"))
+_NOTE = "log.example/run\n12\nl2qR0PZ5pIY0bKxF0Fhs7s4RBIfYF0BzR0t1r2b3c4U=\n\n\u2014 log.example/run wXyz\n"
+
+SAMPLES: dict[type[Event], Event] = {
+    type(event): event
+    for event in (
+        EnclaveAttested(Role.TRAINER, KeySigner().public_key, EvidenceClass.SIMULATED, b"evidence", 1_760_000_000_000),
+        RunStarted(
+            name="digits, first run",
+            nonce=digest("nonce"),
+            optimizer="adam",
+            hyper=(Hyper("beta1", 0.9), Hyper("beta2", 0.999), Hyper("eps", 1e-8)),
+            max_lr=0.01,
+            schedule_kind=ScheduleKind.TABLE,
+            schedule=(0.01, 0.005, 0.0),
+            scale_w=21,
+            scale_g=14,
+            guard=4,
+            clip=16382,
+            proof_system="ezkl",
+            circuit_id=digest("circuit"),
+            srs_id=digest("srs"),
+            srs_class=SrsClass.DEV,
+            shard_size=5320,
+            shards=8,
+            state_root=digest("genesis"),
+            data_key_id=digest("data key"),
+        ),
+        StepCommitted(
+            run_id=digest("run"),
+            step=1,
+            previous=digest("run"),
+            lr=0.01,
+            public=(0, 65528, -1, 1 << 40, -(1 << 63), (1 << 63) - 1),
+            state_root=digest("state 1"),
+            work_root=digest("work 1"),
+            saturated=3,
+            underflow=1200,
+            limited=0,
+        ),
+        RunFinished(digest("run"), digest("step 300"), 300, digest("state 300")),
+        WitnessShard(
+            run_id=digest("run"),
+            step=1,
+            shard=7,
+            circuit_id=digest("circuit"),
+            public=(0, 65528, 77),
+            pre=point("pre"),
+            post=point("post"),
+            work=point("work"),
+            pre_path=_PATH,
+            post_path=_PATH,
+            work_path=_PATH,
+            ciphertext=digest("ciphertext") * 30,
+        ),
+        ProofAttached(
+            run_id=digest("run"),
+            step=1,
+            shard=7,
+            proof_system="ezkl",
+            circuit_id=digest("circuit"),
+            proof=digest("proof") * 178,
+            pre_path=_PATH,
+            post_path=_PATH,
+            work_path=_PATH,
+        ),
+        RunOpened(digest("run")),
+        StepProven(digest("run"), 1, digest("step 1"), digest("proofs 1"), digest("state 1"), digest("work 1")),
+        RunClosed(digest("run"), digest("finished"), 300),
+        CheckpointIssued(_NOTE),
+        Anchored("file:///var/lib/anchor", 5, 12, digest("root"), digest("checkpoint"), b"receipt"),
+        DeadLetter("zk.proofs", 3, 99, "ledger", "body: expected its end", digest("value"), b"value"),
+    )
+}
+
+
+def sample(kind: type[E], **changes: Any) -> E:
+    """The sample of ``kind`` with some fields changed, to whatever a test wants."""
+    found: Any = SAMPLES[kind]  # type: ignore[index]
+    changed: E = replace(found, **changes)
+    return changed
+
+
+SAMPLE_ENVELOPE = Signed(b"body", digest("key"), point("signature"))
+
+TOPIC_OF: dict[type[Event], str] = {event: t.name for t in TOPICS.values() for event in t.events}
+
+ids = st.binary(min_size=32, max_size=32)
+points = st.binary(min_size=64, max_size=64)
+counts = st.integers(0, (1 << 63) - 1)
+steps = st.integers(1, (1 << 63) - 1)
+shards = st.integers(0, (1 << 20) - 1)
+rates = st.floats(0.0, sys.float_info.max)
+paths = st.lists(ids, max_size=20).map(tuple)
+publics = st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=32).map(tuple)
+tokens = st.text("abcdefghijklmnopqrstuvwxyz0123456789._-", min_size=1, max_size=32)
+_printable = st.characters(codec="utf-8").filter(lambda c: not UNPRINTABLE.search(c))
+
+
+def texts(limit: int) -> st.SearchStrategy[str]:
+    """1 to ``limit`` printable characters of any script."""
+    return st.text(_printable, min_size=1, max_size=limit)
+
+
+hypers = (
+    st.lists(
+        st.builds(Hyper, name=texts(128), value=st.floats(allow_nan=False, allow_infinity=False)),
+        max_size=16,
+        unique_by=lambda h: h.name,
+    )
+    .map(lambda found: sorted(found, key=lambda h: h.name))
+    .map(tuple)
+)
+
+STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
+    EnclaveAttested: st.builds(
+        EnclaveAttested,
+        role=st.sampled_from(Role),
+        public_key=ids,
+        evidence_class=st.sampled_from(EvidenceClass),
+        evidence=st.binary(max_size=2000),
+        issued_ms=counts,
+    ),
+    RunStarted: st.builds(
+        RunStarted,
+        name=texts(128),
+        nonce=ids,
+        optimizer=tokens,
+        hyper=hypers,
+        max_lr=st.floats(0.0, sys.float_info.max, exclude_min=True),
+        schedule_kind=st.sampled_from(ScheduleKind),
+        schedule=st.lists(rates, max_size=50).map(tuple),
+        scale_w=st.integers(0, 62),
+        scale_g=st.integers(0, 62),
+        guard=st.integers(0, 62),
+        clip=st.integers(1, (1 << 31) - 1),
+        proof_system=tokens,
+        circuit_id=ids,
+        srs_id=ids,
+        srs_class=st.sampled_from(SrsClass),
+        shard_size=st.integers(1, (1 << 31) - 1),
+        shards=st.integers(1, 1 << 20),
+        state_root=ids,
+        data_key_id=ids,
+    ),
+    StepCommitted: st.builds(
+        StepCommitted,
+        run_id=ids,
+        step=steps,
+        previous=ids,
+        lr=rates,
+        public=publics,
+        state_root=ids,
+        work_root=ids,
+        saturated=counts,
+        underflow=counts,
+        limited=counts,
+    ),
+    RunFinished: st.builds(RunFinished, run_id=ids, previous=ids, steps=counts, state_root=ids),
+    WitnessShard: st.builds(
+        WitnessShard,
+        run_id=ids,
+        step=steps,
+        shard=shards,
+        circuit_id=ids,
+        public=publics,
+        pre=points,
+        post=points,
+        work=points,
+        pre_path=paths,
+        post_path=paths,
+        work_path=paths,
+        ciphertext=st.binary(max_size=2000),
+    ),
+    ProofAttached: st.builds(
+        ProofAttached,
+        run_id=ids,
+        step=steps,
+        shard=shards,
+        proof_system=tokens,
+        circuit_id=ids,
+        proof=st.binary(max_size=2000),
+        pre_path=paths,
+        post_path=paths,
+        work_path=paths,
+    ),
+    RunOpened: st.builds(RunOpened, run_id=ids),
+    StepProven: st.builds(
+        StepProven, run_id=ids, step=steps, event_id=ids, proofs_digest=ids, state_root=ids, work_root=ids
+    ),
+    RunClosed: st.builds(RunClosed, run_id=ids, event_id=ids, steps=counts),
+    CheckpointIssued: st.builds(
+        CheckpointIssued, note=st.text(st.one_of(_printable, st.just("\n")), min_size=1, max_size=1000)
+    ),
+    Anchored: st.builds(
+        Anchored,
+        anchor=texts(256),
+        counter=counts,
+        size=counts,
+        root=ids,
+        checkpoint_id=ids,
+        receipt=st.binary(max_size=2000),
+    ),
+    DeadLetter: st.builds(
+        DeadLetter,
+        source_topic=st.from_regex(r"[A-Za-z0-9._-]{1,249}", fullmatch=True),
+        partition=st.integers(0, (1 << 31) - 1),
+        offset=counts,
+        role=tokens,
+        reason=texts(1024),
+        digest=ids,
+        value=st.binary(max_size=2000),
+    ),
+}
+
+
+def any_event() -> st.SearchStrategy[Event]:
+    """Any event there is, every field within its range."""
+    return st.sampled_from(list(STRATEGIES)).flatmap(STRATEGIES.__getitem__)
