@@ -18,10 +18,12 @@ import sys
 from typing import Any
 
 
-def _restrain(memory: int) -> None:
+def _restrain(memory: int, parent: int) -> None:
     """Die with the parent, leave no core dump, stay within ``memory`` bytes of address space."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, Linux
+    if os.getppid() != parent:  # it died before it could be watched
+        sys.exit(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -35,6 +37,27 @@ def _call(function: Any, *args: Any) -> Any:
         return await result if inspect.isawaitable(result) else result
 
     return asyncio.run(waited())
+
+
+def _in_memory(name: str, folder: str, content: bytes = b"") -> str:
+    """Path of a file for a secret: in anonymous memory, which no crash leaves behind, or else in ``folder``."""
+    if hasattr(os, "memfd_create"):
+        handle = os.memfd_create(name)
+        path = f"/proc/self/fd/{handle}"
+    else:
+        path = os.path.join(folder, name)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(handle, "wb", closefd=False) as file:
+        file.write(content)
+    return path
+
+
+def _witness(job: dict[str, Any], ezkl: Any, *keys: str) -> str:
+    """Makes EZKL's witness file from the job's columns; RuntimeError if they do not satisfy the circuit."""
+    data = json.dumps({"input_data": job.pop("columns")}).encode()
+    source, target = _in_memory("input.json", job["folder"], data), _in_memory("witness.json", job["folder"])
+    _call(ezkl.gen_witness, source, job["compiled"], target, *keys)
+    return target
 
 
 def _gen_srs(job: dict[str, Any], ezkl: Any) -> Any:
@@ -63,16 +86,15 @@ def _setup(job: dict[str, Any], ezkl: Any) -> Any:
 
 def _mock(job: dict[str, Any], ezkl: Any) -> Any:
     try:
-        _call(ezkl.gen_witness, job["data"], job["compiled"], job["witness"])
-        return bool(_call(ezkl.mock, job["witness"], job["compiled"]))
+        return bool(_call(ezkl.mock, _witness(job, ezkl), job["compiled"]))
     except RuntimeError:
         # Both calls raise for a witness that does not satisfy the circuit; a crash is another exception.
         return False
 
 
 def _prove(job: dict[str, Any], ezkl: Any) -> Any:
-    _call(ezkl.gen_witness, job["data"], job["compiled"], job["witness"], job["vk"], job["srs"])
-    return _call(ezkl.prove, job["witness"], job["compiled"], job["pk"], job["proof"], job["srs"]) is not None
+    witness = _witness(job, ezkl, job["vk"], job["srs"])
+    return _call(ezkl.prove, witness, job["compiled"], job["pk"], job["proof"], job["srs"]) is not None
 
 
 _VERBS = {
@@ -88,12 +110,11 @@ _VERBS = {
 def main() -> int:
     """Runs the job, prints ``{"ok": ...}`` on the real standard output."""
     job = json.load(sys.stdin)
-    _restrain(int(job.get("memory", 0)))
+    _restrain(int(job["memory"]), int(job["parent"]))
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever EZKL prints goes to stderr
     import ezkl
 
-    peak = 0
     result = _VERBS[job["verb"]](job, ezkl)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     json.dump({"ok": bool(result) if result is not None else True, "peak_memory": peak}, answer)

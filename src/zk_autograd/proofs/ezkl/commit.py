@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from zksnake._algebra import ec_bn254
 
 from zk_autograd.errors import FormatError
@@ -50,7 +49,7 @@ class KzgCommitter(Committer):
         length = len(values)
         if length + len(salt) > self._rows:
             raise FormatError(f"commit: expected at most {self._rows} elements, got {length + len(salt)}")
-        if int(np.abs(values).max(initial=0)) >= SHIFT:
+        if int(values.max(initial=0)) >= SHIFT or int(values.min(initial=0)) <= -SHIFT:
             raise FormatError("commit: an element is outside the committer's range of 2^36")
         scalars = (values + SHIFT).tolist()
         point = ec_bn254.multiscalar_mul_g1(self._points[:length], scalars) + self._offset(length)

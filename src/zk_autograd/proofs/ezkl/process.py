@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zk_autograd.errors import ProofSystemError
 from zk_autograd.proofs.base import Limits
@@ -33,7 +33,7 @@ def run_child(
     """Runs one job and returns the child's answer.
 
     Args:
-        secret: the job handles a witness: nothing the child printed may appear in an error.
+        secret: the job handles a witness: nothing the child prints is kept.
     Raises:
         ProofSystemError: time or memory ran out, or EZKL failed.
     """
@@ -41,18 +41,19 @@ def run_child(
         env = {k: v for k, v in os.environ.items() if not k.startswith("EZKL_")} | {"EZKL_REPO_PATH": cache}
         child = subprocess.Popen(
             [sys.executable, "-m", "zk_autograd.proofs.ezkl.child"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, env=env,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if secret else err, env=env,
         )  # fmt: skip
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            child.stdin.write(json.dumps(job | {"memory": limits.memory}).encode())
-            child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it ended already: its status says how
+                child.stdin.write(json.dumps(job | {"memory": limits.memory, "parent": os.getpid()}).encode())
+                child.stdin.close()
             deadline = time.monotonic() + limits.seconds
             while child.poll() is None:
                 if time.monotonic() > deadline:
                     raise ProofSystemError(
-                        f"ezkl {job['verb']}: took longer than the limit of {limits.seconds:.0f} s; stopped"
+                        f"ezkl {job['verb']}: took longer than the limit of {limits.seconds:g} s; stopped"
                     )
                 tick()
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -62,20 +63,25 @@ def run_child(
             if child.poll() is None:
                 child.kill()
                 child.wait()
-            if child.stdout is not None:
-                child.stdout.close()
+            for pipe in (child.stdin, child.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
         if child.returncode != 0:
-            err.seek(max(0, err.tell() - 600))
-            detail = (
-                ""
-                if secret
-                else ": " + err.read().decode(errors="replace").strip().splitlines()[-1:][0]
-                if err.tell()
-                else ""
-            )
             raise ProofSystemError(
                 f"ezkl {job['verb']}: the child ended with status {child.returncode} "
-                f"(memory limit {limits.memory / 2**30:.1f} GiB){detail}"
+                f"({_memory(limits.memory)}){'' if secret else _last_line(err)}"
             )
         result: dict[str, Any] = json.loads(answer)
         return result
+
+
+def _memory(limit: int) -> str:
+    return f"its memory limit was {limit / 2**30:.2f} GiB" if limit else "no memory limit"
+
+
+def _last_line(err: IO[bytes]) -> str:
+    """The last line that the child printed, for jobs without secrets."""
+    end = err.seek(0, os.SEEK_END)
+    err.seek(max(0, end - 600))
+    lines = err.read().decode(errors="replace").strip().splitlines()
+    return f": {lines[-1]}" if lines else ""

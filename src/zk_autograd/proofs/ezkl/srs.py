@@ -53,7 +53,7 @@ def identify(path: Path, logrows: int) -> tuple[bytes, str]:
             digest = hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise UsageError(
-            f"SRS file {path}: {error.strerror}; give one with --srs, or --dev-srs to make an insecure one"
+            f"SRS file {path}: {error.strerror}; give one with --srs, or --dev to make an insecure one"
         ) from None
     return digest, "CEREMONY" if CEREMONY_DIGESTS.get(logrows) == digest.hex() else "DEV"
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +93,16 @@ class Ezkl(ProofSystem):
             stored_srs = home / "srs" / f"{srs_id.hex()}.srs"
             if not stored_srs.exists():
                 stored_srs.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(srs_path, stored_srs)
+                shutil.copyfile(srs_path, folder / "srs")
+                os.replace(folder / "srs", stored_srs)
             (folder / "srs_id").write_text(srs_id.hex() + "\n")
-            if not final.exists():
-                folder.chmod(0o755)
+            folder.chmod(0o755)
+            try:
                 os.rename(folder, final)
+            except OSError:
+                if not final.exists():
+                    raise
+                # It was there already, or another set-up was faster: same id, same content.
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return self.load(found, home)
@@ -144,29 +150,25 @@ class Ezkl(ProofSystem):
                 f"no circuit {circuit_id_.hex()} under {home / 'circuits'}: make it with zk-setup, "
                 "or copy its folder and SRS there"
             )
-        description = _read_json(folder / "circuit.json")
-        srs_hex = (folder / "srs_id").read_text()[:65].strip()
-        if len(srs_hex) != 64 or not set(srs_hex) <= set("0123456789abcdef"):
-            raise VerificationError(f"circuit {circuit_id_.hex()}: its srs_id file is not a SHA-256 in hex")
-        srs_path = home / "srs" / f"{srs_hex}.srs"
+        name = f"circuit {circuit_id_.hex()}"
         try:
-            srs_id, srs_class = srs.identify(srs_path, int(description["logrows"]))
-            settings, vk = _read_json(folder / "settings.json"), (folder / "vk.key").read_bytes()
+            description, settings = _read_json(folder / "circuit.json"), _read_json(folder / "settings.json")
+            srs_id, vk = bytes.fromhex((folder / "srs_id").read_text()[:65]), _read(folder / "vk.key")
             found = circuit_id(description, vk, settings, srs_id)
             if found != circuit_id_:
-                raise VerificationError(
-                    f"circuit {circuit_id_.hex()}: its files hash to {found.hex()}; delete the folder and run zk-setup"
-                )
-            return _circuit(found, description, srs_id, srs_class, folder, srs_path)
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise VerificationError(
-                f"circuit {circuit_id_.hex()}: its files are not readable as a circuit ({error})"
-            ) from None
+                raise VerificationError(f"{name}: its files hash to {found.hex()}; delete the folder and run zk-setup")
+            srs_path = home / "srs" / f"{srs_id.hex()}.srs"
+            circuit = _circuit(found, description, srs_id, "DEV", folder, srs_path)
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError, OSError) as error:
+            raise VerificationError(f"{name}: its files are not readable as a circuit ({error})") from None
+        found_srs, srs_class = srs.identify(srs_path, _logrows(circuit))
+        if found_srs != srs_id:
+            raise VerificationError(f"{name}: {srs_path} hashes to {found_srs.hex()}; copy it again")
+        return replace(circuit, srs_class=srs_class)
 
     def committer(self, circuit: Circuit) -> Committer:
         sizes = graph.column_sizes(circuit.statement, circuit.shard, circuit.noise)
-        logrows = (circuit.P + 8).bit_length() - 1
-        committer = KzgCommitter(circuit.srs_path, logrows, max(sizes.values()))
+        committer = KzgCommitter(circuit.srs_path, _logrows(circuit), max(sizes.values()))
         # zksnake calls itself educational, and TAIL is EZKL's business: hold both against EZKL once per start.
         probe = np.arange(-5, 11, dtype=np.int64)
         ours, theirs = committer.commit(probe, (3, 5, 7)), _ezkl_commit(circuit, [*probe.tolist(), 3, 5, 7])
@@ -204,11 +206,9 @@ class Ezkl(ProofSystem):
     @staticmethod
     def _job(circuit: Circuit, columns: Columns, folder: Path) -> dict[str, Any]:
         data = [to_hex_list(c) for c in (columns.pre, columns.post, columns.work, columns.hyper)]
-        (folder / "input.json").write_text(json.dumps({"input_data": data}))
-        own = {"data": folder / "input.json", "witness": folder / "witness.json"}
-        shared = {"compiled": "compiled.ezkl", "vk": "vk.key", "pk": "pk.key"}
-        job = {k: str(v) for k, v in own.items()} | {k: str(circuit.directory / v) for k, v in shared.items()}
-        return job | {"srs": str(circuit.srs_path)}
+        files = {"compiled": "compiled.ezkl", "vk": "vk.key", "pk": "pk.key"}
+        job: dict[str, Any] = {k: str(circuit.directory / v) for k, v in files.items()}
+        return job | {"srs": str(circuit.srs_path), "folder": str(folder), "columns": data}
 
     def verifier(self, circuit: Circuit) -> Verifier:
         return EzklVerifier(circuit)
@@ -217,11 +217,21 @@ class Ezkl(ProofSystem):
 def _circuit(
     found: bytes, description: dict[str, Any], srs_id: bytes, srs_class: str, folder: Path, srs_path: Path
 ) -> Circuit:
+    """A circuit as described; KeyError, TypeError or ValueError if no circuit can be so."""
+    st = STATEMENTS[description["statement"]]
+    logrows, shard, noise, size = (int(description[k]) for k in ("logrows", "shard", "noise", "proof_bytes"))
+    if not (8 <= logrows <= 28 and shard > 0 and noise >= 0 and 0 <= size <= 1 << 20):
+        raise ValueError("a size is out of range")
+    if max(graph.column_sizes(st, shard, noise).values()) > 2**logrows - 8:
+        raise ValueError("a column is longer than the circuit")
     return Circuit(
-        id=found, system=NAME, statement=STATEMENTS[description["statement"]], P=2 ** int(description["logrows"]) - 8,
-        shard=int(description["shard"]), noise=int(description["noise"]), proof_bytes=int(description["proof_bytes"]),
+        id=found, system=NAME, statement=st, P=2**logrows - 8, shard=shard, noise=noise, proof_bytes=size,
         srs_id=srs_id, srs_class=srs_class, directory=folder, srs_path=srs_path,
     )  # fmt: skip
+
+
+def _logrows(circuit: Circuit) -> int:
+    return (circuit.P + 8).bit_length() - 1
 
 
 def _ezkl_commit(circuit: Circuit, values: list[int]) -> bytes:
@@ -237,8 +247,12 @@ def _ezkl_commit(circuit: Circuit, values: list[int]) -> bytes:
     return raw
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> bytes:
     if path.stat().st_size > 64 << 20:
         raise ProofSystemError(f"{path.name}: larger than 64 MiB")
-    result: dict[str, Any] = json.loads(path.read_text())
+    return path.read_bytes()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(_read(path))
     return result

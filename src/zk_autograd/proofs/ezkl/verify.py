@@ -11,7 +11,7 @@ import numpy as np
 
 from zk_autograd.errors import VerificationError
 from zk_autograd.proofs.base import POINT_BYTES, Circuit, Commitments, Verifier
-from zk_autograd.proofs.ezkl.commit import KzgCommitter
+from zk_autograd.proofs.ezkl.commit import SHIFT, KzgCommitter
 from zk_autograd.proofs.ezkl.process import private_folder
 
 
@@ -51,7 +51,10 @@ class EzklVerifier(Verifier):
         if len(proof) != circuit.proof_bytes:
             raise VerificationError(f"proof: expected {circuit.proof_bytes} bytes, got {len(proof)}")
         parts = Commitments(*(proof[i : i + POINT_BYTES] for i in range(0, 4 * POINT_BYTES, POINT_BYTES)))
-        # 2. public integers
+        # 2. public integers; their number matters, as a column of fewer commits like one that ends in zeros
+        names = circuit.statement.public
+        if len(hyper) != len(names) or not all(0 <= x < SHIFT for x in hyper):
+            raise VerificationError(f"proof: expected {len(names)} public integers of [0, 2^36), got {len(hyper)}")
         if parts.hyper != self.hyper_commitment(hyper):
             raise VerificationError("proof: it was made with other public integers than the step's")
         # 3. the proof
