@@ -123,12 +123,12 @@ def mutate(rng: random.Random, data: bytes, donor: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Case:
-    """One input: which door it knocks at, with what, and (for signed ones) the only body that may come in."""
+    """One input: which door it knocks at, and with what; ``signed_body`` was signed for this case alone."""
 
     door: str
     topic: str
     value: bytes
-    honest_body: bytes = b""
+    signed_body: bytes = b""
 
 
 _BODIES = tuple((TOPIC_OF[type(event)], encode(event)) for event in SMALL)
@@ -138,6 +138,9 @@ _VALUES = tuple(
 )
 _LARGE_VALUES = tuple((TOPIC_OF[type(e)], seal(TOPIC_OF[type(e)], e, SIGNER), encode(e)) for e in LARGE)
 
+_HONEST = frozenset((topic, body) for topic, _, body in (*_VALUES, *_LARGE_VALUES))
+"""Every body that was signed, with its topic: a mutation may well end at another honest envelope."""
+
 
 def make_case(seed: int, number: int) -> Case:
     """Case ``number`` of the campaign ``seed``."""
@@ -146,14 +149,14 @@ def make_case(seed: int, number: int) -> Case:
     if kind < 0.01:
         topic, value, body = rng.choice(_LARGE_VALUES)
         door = rng.choice(("bare", "signed"))
-        return Case(door, topic, mutate(rng, value if door == "signed" else body, value), body)
+        return Case(door, topic, mutate(rng, value if door == "signed" else body, value))
     if kind < 0.55:
         topic, body = rng.choice(_BODIES)
         return Case("bare", topic, mutate(rng, body, rng.choice(_BODIES)[1]))
     topic, value, body = rng.choice(_VALUES)
     donor = rng.choice(_VALUES)[1]
     if kind < 0.8:
-        return Case("signed", rng.choice((topic, topic, *TOPICS)), mutate(rng, value, donor), body)
+        return Case("signed", rng.choice((topic, topic, *TOPICS)), mutate(rng, value, donor))
     if kind < 0.9:
         return Case(rng.choice(("unverified", "introduction")), topic, mutate(rng, value, donor))
     # A dishonest holder of a known key: the signature holds, the body is hostile.
@@ -170,7 +173,8 @@ def examine(case: Case) -> str:
             assert encode(event) == case.value, "taken, but not canonical"
         elif case.door == "signed":
             opened = open_signed(case.topic, case.value, KEYS)
-            assert opened.body == case.honest_body, "taken, but never signed"
+            signed = opened.body == case.signed_body or (case.topic, opened.body) in _HONEST
+            assert signed, "taken, but never signed for this topic"
             assert encode(opened.event) == opened.body, "taken, but not canonical"
             assert type(opened.event) in TOPICS[case.topic].events, "taken, but not of this topic"
         elif case.door == "unverified":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import decode, encode
-from schemas.events import Event
-from tests.fuzz_codec import CAP, MESSAGES, examine, main, make_case, mutate
-from tests.support.events import any_event
+from schemas.events import Event, RunFinished
+from schemas.signing import seal
+from tests.fuzz_codec import CAP, MESSAGES, SIGNER, Case, examine, main, make_case, mutate
+from tests.support.events import any_event, sample
 from zk_autograd.errors import DecodeError
 
 
@@ -34,6 +36,17 @@ def test_a_mutated_event_is_refused_or_canonical(event: Event, donor: Event, see
 def test_a_mutated_envelope_is_refused_or_what_was_signed(seed: int) -> None:
     for number in range(100):
         examine(make_case(seed, number))
+
+
+def test_the_campaign_notices_a_body_that_came_in_and_was_not_signed_for_it() -> None:
+    value = seal("steps", sample(RunFinished, steps=299), SIGNER)
+    with pytest.raises(AssertionError, match="never signed"):
+        examine(Case("signed", "steps", value))
+
+
+def test_a_mutation_that_ends_at_another_honest_envelope_is_no_failure() -> None:
+    # A splice may leave nothing but the donor.
+    assert examine(Case("signed", "steps", seal("steps", sample(RunFinished), SIGNER))) == "taken"
 
 
 def test_a_case_is_made_again_from_its_seed_and_number() -> None:
