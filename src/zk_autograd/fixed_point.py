@@ -72,3 +72,48 @@ def nearest_coprime(x: int, modulus: int) -> int:
             if candidate >= 1 and math.gcd(candidate, modulus) == 1:
                 return candidate
     raise FormatError(f"no integer near {x} is coprime to {modulus}")
+
+
+def decay_fx(name: str, decay: float, P: int) -> int:
+    """``decay`` in units of ``1/P``, for ``0 <= decay < 1``.
+
+    Raises:
+        FormatError: so close to 1 that ``1 - decay``, the weight of what is new, would be off by over a quarter.
+    """
+    fixed = round_half_up(Fraction(decay) * P)
+    if abs((P - fixed) - (1 - Fraction(decay)) * P) > (1 - Fraction(decay)) * P / 4:
+        raise FormatError(f"{name}: expected at most {1 - 2 / P:.6f} for a table of {P}, got {decay!r}")
+    return fixed
+
+
+def rounding_offset(step: int, P: int) -> int:
+    """What is added before a quotient by ``P`` is floored on step ``step`` (1-based), in ``[0, P)``.
+
+    A running mean that is always rounded to the nearest integer stops short of its limit, by up to ``1/(2*(1 - beta))``
+    units: for ever, if the gradient is gone. Offsets that are spread evenly over the steps (multiples of the golden
+    ratio) make the same sums right on average: over ``P`` steps, ``floor((x + offset)/P)`` averages exactly ``x/P``.
+    """
+    return step * nearest_coprime((math.isqrt(5 * P * P) - P) // 2, P) % P
+
+
+def scale_for(clip: float, limit: int, highest: int = 30) -> tuple[int, int]:
+    """The finest scale at which ``clip`` stays within ``limit``, and ``clip`` as an integer at that scale.
+
+    A power of two just above ``limit`` does not cost a whole bit: the integer may be up to 0.5 % below ``clip``.
+
+    Raises:
+        FormatError: ``clip`` is not a positive number, or too large for any scale.
+    """
+    if not (math.isfinite(clip) and clip > 0):
+        raise FormatError(f"format: expected a clipping bound above 0, got {clip!r}")
+    scale = min(math.floor(math.log2(limit / 0.995 / clip)), highest)
+    fixed = min(math.floor(clip * 2.0**scale), limit)
+    if scale < 0 or fixed < 1:
+        raise FormatError(f"format: expected a clipping bound between {2.0**-highest:.2g} and {limit}, got {clip!r}")
+    return scale, fixed
+
+
+def round_down(x: float) -> str:
+    """``x`` with three significant digits, never rounded up: for limits in messages."""
+    unit = 10.0 ** (math.floor(math.log10(x)) - 2)
+    return f"{math.floor(x / unit) * unit:.3g}"
