@@ -23,7 +23,8 @@ class Policy:
     srs_classes: ``CEREMONY`` and, if the auditor accepts a forgeable set-up, ``DEV``.
     circuits: circuit ids that count; None means whatever the run names (trust on first use).
     ledger_keys: raw public keys that may sign checkpoints; None means any attested ledger key.
-    anchors: anchor URIs to hold the run to, live; empty means that receipts are checked offline only.
+    anchors: identity -> URI of the anchors that count (URI may be empty: receipts are then checked offline only);
+        None means any that the log names, offline only.
     first_use: no policy file was given: roots, circuits and keys are taken from the log, and the verdict says so.
     """
 
@@ -32,7 +33,7 @@ class Policy:
     srs_classes: frozenset[str] = frozenset({"CEREMONY"})
     circuits: frozenset[bytes] | None = None
     ledger_keys: frozenset[bytes] | None = None
-    anchors: tuple[str, ...] = ()
+    anchors: dict[str, str] | None = None
     first_use: bool = False
 
     def to_json(self) -> str:
@@ -47,8 +48,8 @@ class Policy:
             content["circuits"] = sorted(c.hex() for c in self.circuits)
         if self.ledger_keys is not None:
             content["ledger_keys"] = sorted(k.hex() for k in self.ledger_keys)
-        if self.anchors:
-            content["anchors"] = list(self.anchors)
+        if self.anchors is not None:
+            content["anchors"] = dict(sorted(self.anchors.items()))
         return json.dumps(content, indent=2) + "\n"
 
 
@@ -90,14 +91,14 @@ def load_policy(path: Path) -> Policy:
     roots = content.get("roots", {})
     if not isinstance(roots, dict) or not set(roots) <= set(CLASSES):
         raise UsageError(f"policy {path}: roots: expected an object with keys among {', '.join(CLASSES)}")
-    anchors = content.get("anchors", [])
-    if not isinstance(anchors, list) or not all(isinstance(a, str) for a in anchors):
-        raise UsageError(f"policy {path}: anchors: expected a list of URIs")
+    anchors = content.get("anchors")
+    if anchors is not None and not (isinstance(anchors, dict) and all(isinstance(u, str) for u in anchors.values())):
+        raise UsageError(f"policy {path}: anchors: expected an object of identity to URI (or an empty string)")
     return Policy(
         evidence_classes=names("evidence_classes", content.get("evidence_classes", []), CLASSES),
         roots={k: ids(f"roots.{k}", v) for k, v in roots.items()},
         srs_classes=names("srs_classes", content.get("srs_classes", ["CEREMONY"]), SRS_CLASSES),
         circuits=ids("circuits", content["circuits"]) if "circuits" in content else None,
         ledger_keys=ids("ledger_keys", content["ledger_keys"]) if "ledger_keys" in content else None,
-        anchors=tuple(anchors),
+        anchors=anchors,
     )

@@ -11,8 +11,9 @@ from zk_autograd.cli import run_command
 from zk_autograd.errors import UsageError
 from zk_autograd.home import Home, default_home
 from zk_autograd.proofs import DEFAULT_SYSTEM, proof_system
-from zk_autograd.proofs.base import PROFILES, Circuit
-from zk_autograd.statement import STATEMENTS, statement
+from zk_autograd.proofs.base import PROFILES
+from zk_autograd.proofs.store import make_circuit
+from zk_autograd.statement import STATEMENTS
 
 _EPILOG = """examples:
   zk-setup --optimizer adam --srs kzg16.srs      keys under the public ceremony's SRS
@@ -50,24 +51,6 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
-
-
-def make_circuit(home: Home, optimizer: str, profile: str, srs: Path | None, dev: bool, say: object = None) -> Circuit:
-    """Sets a circuit up in ``home`` and adds it to the home's policy; UsageError if no SRS is given or allowed."""
-    system = proof_system(DEFAULT_SYSTEM)
-    tell = say if callable(say) else (lambda _: None)
-    chosen = PROFILES[profile]
-    if dev:
-        home.opt_in_to_simulation()
-    if srs is None:
-        if not dev:
-            raise UsageError(
-                "no SRS: give the public ceremony's file with --srs FILE, or --dev for an insecure local one"
-            )
-        srs = system.dev_srs(home.path, chosen.logrows, tell)
-    circuit = system.set_up(statement(optimizer), chosen, srs, home.path, tell)
-    home.allow_circuit(circuit.id)
-    return circuit
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -136,3 +136,8 @@ def columns(circuit: Circuit, witness: ShardWitness, step: Advanced, pub: Public
         work=flat([witness.g, *(step.hints[n] for n in st.hints), witness.noise], witness.salt_work),
         hyper=st.public_vector(pub),
     )
+
+
+def place(run_id: bytes, step: int, shard: int, pre: bytes, post: bytes, work: bytes) -> bytes:
+    """What an encrypted witness belongs to: run, step, shard and the three commitments (associated data)."""
+    return b"".join([b"witness\0", run_id, step.to_bytes(8, "big"), shard.to_bytes(4, "big"), pre, post, work])

@@ -1,0 +1,52 @@
+# Each target makes what it needs where it is not there. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help env demo test lint bench kafka kafka-down fuzz chaos soak clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+env: $(STAMP)  ## .venv with everything that demo, tests and benches need (torch included, about 5 GB)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 env")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[train,dev]'
+	touch $(STAMP)
+
+demo: env  ## train, prove, fold, anchor and audit a small real run, then catch a tampering
+	$(BIN)/python scripts/demo.py
+
+test: env lint  ## every test that CI runs
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: env  ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: env  ## all benchmarks, as a table (one alone: .venv/bin/python -m bench NAME --json)
+	$(BIN)/python -m bench
+
+kafka:  ## a real single-node Apache Kafka on loopback (Java 17, Maven)
+	scripts/kafka.sh up
+
+kafka-down:  ## stop it
+	scripts/kafka.sh down
+
+fuzz: env  ## a million mutated messages through the decoder
+	$(BIN)/python -m tests.fuzz_codec --count 1000000
+
+chaos: env  ## 100 SIGKILLs of consumers on real Kafka
+	$(BIN)/python -m pytest -m slow tests/pipeline -k chaos -s
+
+soak: env  ## the slow tests: full cross products, long runs
+	$(BIN)/python -m pytest -m slow
+
+clean:  ## remove what the targets made, but for .venv
+	rm -rf .demo .pytest_cache .mypy_cache .ruff_cache build dist

@@ -1,0 +1,65 @@
+"""``zk-anchor``: writes the ledger's checkpoints to a counter that cannot go back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from anchor import open_anchor
+from consumers.anchor.runner import AnchorRunner
+from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
+from schemas.events import Role
+from schemas.wire import open_event_log
+from zk_autograd.cli import run_command
+from zk_autograd.home import Home
+
+_EPILOG = """examples:
+  zk-anchor                                        anchors the home's log in a file (development only)
+  zk-anchor --anchor file:/mnt/other/anchor --log kafka://localhost:9092
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``zk-anchor``."""
+    p = argparse.ArgumentParser(
+        prog="zk-anchor",
+        description="Compare checkpoints, ledger and anchor; raise the anchor's counter for each new checkpoint; "
+        "publish the receipt. Ends with an error if they disagree: someone rolled a log back.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_common(p)
+    p.add_argument("--anchor", metavar="URI", help="where to anchor (default: file:HOME/anchor, for development only)")
+    p.add_argument(
+        "--origin", default="zk-autograd/ledger", help="the log's name in its checkpoints (default: %(default)s)"
+    )
+    return p
+
+
+def _run(args: argparse.Namespace) -> int:
+    home, report = Home(args.home), Reporter(args.json)
+    policy = policy_of(args)
+    key = home.signing_key("ANCHOR")
+    anchor = open_anchor(args.anchor or f"file:{home.path.absolute()}/anchor")
+    with open_event_log(log_url(args)) as log:
+        announce(log, home, Role.ANCHOR, key, "zk-anchor-announce")
+        runner = AnchorRunner(log, policy, key, args.origin, anchor, report)
+        try:
+            report(f"anchoring {log.url} in {anchor.uri}, head {anchor.head() or 'empty'}")
+            idle = Idle(args.idle_exit)
+            while not idle.over:
+                if runner.run_once():
+                    idle.worked()
+        finally:
+            runner.close()
+        report(f"{runner.behind} leaves behind", behind=runner.behind)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``zk-anchor``."""
+    return run_command(parser(), _run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

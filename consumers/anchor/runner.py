@@ -1,0 +1,146 @@
+"""The anchor consumer: takes each new checkpoint to the anchor, and publishes the receipt.
+
+It believes no checkpoint: it rebuilds the Merkle tree from the topic ``ledger`` and goes on only while the signed
+checkpoints, the tree and the anchor's own head agree. A disagreement is an alarm, never something to write over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from anchor.base import Anchor, Head, Receipt
+from consumers.options import Reporter
+from consumers.steps_view import StepsView
+from ledger.checkpoint import verify_checkpoint
+from ledger.note import VerifierKey
+from ledger.tree import Tree
+from schemas.events import Anchored, CheckpointIssued
+from schemas.signing import Opened, open_signed, seal
+from zk_autograd.errors import DecodeError, VerificationError
+from zk_autograd.eventlog.base import EventLog
+from zk_autograd.policy import Policy
+from zk_autograd.tee.keys import SigningKey
+
+
+@dataclass
+class AnchorRunner:
+    """One anchor instance over an open log. Opening it fences an older instance for the same anchor off."""
+
+    log: EventLog
+    policy: Policy
+    key: SigningKey
+    origin: str
+    anchor: Anchor
+    report: Reporter
+    tree: Tree = field(default_factory=Tree)
+
+    def __post_init__(self) -> None:
+        self._producer = self.log.producer(f"zk-anchor-{hashlib.sha256(self.anchor.uri.encode()).hexdigest()[:16]}")
+        self._view = StepsView(self.log, self.policy)
+        self._view.refresh()
+        self._ledger = self.log.reader(["ledger"])
+        self._checkpoints = self.log.reader(["checkpoints"])
+        self._newest: Opened[CheckpointIssued] | None = None
+        self._head = self.anchor.head()
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Publishes receipts that a crash held back, between the anchor's answer and the topic."""
+        if self._head is None:
+            return
+        published, keys = 0, {self.key.key_id: self.key.public_key}
+        with self.log.reader(["anchors"]) as reader:
+            for record in reader.read_to_end():
+                try:
+                    event = open_signed("anchors", record.value, keys).event
+                except (DecodeError, VerificationError):
+                    continue
+                if isinstance(event, Anchored) and event.anchor == self.anchor.identity():
+                    published = max(published, event.counter)
+        notes = self._notes_by_size()
+        for counter in range(published + 1, self._head.counter + 1):
+            receipt = self.anchor.receipt_for(counter)
+            if receipt is not None and receipt.head.size in notes:
+                self._publish(receipt, notes[receipt.head.size])
+
+    def _notes_by_size(self) -> dict[int, bytes]:
+        found = {}
+        with self.log.reader(["checkpoints"]) as reader:
+            for record in reader.read_to_end():
+                opened, size = self._verified(record.value)
+                found[size] = opened.event_id
+        return found
+
+    def _verified(self, value: bytes) -> tuple[Opened[CheckpointIssued], int]:
+        opened: Opened[CheckpointIssued] = self._view.open("checkpoints", value)  # type: ignore[assignment]
+        public_key = self._view.ring.keys[opened.key_id].public_key
+        if self.policy.ledger_keys is not None and public_key not in self.policy.ledger_keys:
+            raise VerificationError(
+                f"checkpoint by ledger key {opened.key_id.hex()[:12]}, which the policy does not allow"
+            )
+        checkpoint = verify_checkpoint(opened.event.note, self.origin, [VerifierKey(self.origin, public_key)])
+        return opened, checkpoint.size
+
+    def run_once(self) -> bool:
+        """Anchors the newest checkpoint if it is new; returns whether it did.
+
+        Raises:
+            VerificationError: checkpoints, ledger and anchor disagree: stop and look.
+            AnchorRefused: the anchor moved under us.
+        """
+        for record in self._checkpoints.poll(timeout=0.5):
+            self._newest, _ = self._verified(record.value)
+        # Entries and their checkpoint are one transaction: whoever sees the checkpoint finds its entries.
+        for record in self._ledger.read_to_end():
+            self.tree.append(self._view.open("ledger", record.value).body)
+        if self._newest is None:
+            return False
+        public_key = self._view.ring.keys[self._newest.key_id].public_key
+        note = self._newest.event.note
+        checkpoint = verify_checkpoint(note, self.origin, [VerifierKey(self.origin, public_key)])
+        size, root = checkpoint.size, checkpoint.root
+        if size > self.tree.size:
+            raise VerificationError(
+                f"the checkpoint has {size} leaves, the topic ledger {self.tree.size}: entries are missing"
+            )
+        if self.tree.root_at(size) != root:
+            raise VerificationError(f"the checkpoint of size {size} is not of the entries in the topic ledger")
+        head = self._head
+        if head is not None:
+            self._check_head(head)
+            if size <= head.size:
+                return False
+        consistency = self.tree.consistency_proof(head.size, size) if head else []
+        receipt = self.anchor.advance(head, size, root, note, consistency)
+        self._head = receipt.head
+        self._publish(receipt, self._newest.event_id)
+        return True
+
+    def _check_head(self, head: Head) -> None:
+        if head.size > self.tree.size or self.tree.root_at(head.size) != head.root:
+            raise VerificationError(
+                f"the anchor holds {head}, which the topic ledger ({self.tree.size} leaves) does not contain: "
+                "the log was rolled back or forked"
+            )
+
+    def _publish(self, receipt: Receipt, checkpoint_id: bytes) -> None:
+        identity, head = self.anchor.identity(), receipt.head
+        if identity is None:
+            raise VerificationError(f"{self.anchor.uri}: gave a receipt but has no identity")
+        event = Anchored(identity, head.counter, head.size, head.root, checkpoint_id, receipt.data)
+        with self._producer.transaction() as transaction:
+            transaction.send("anchors", b"", seal("anchors", event, self.key))
+        self.report(f"anchored size {head.size} at counter {head.counter}", size=head.size, counter=head.counter)
+
+    @property
+    def behind(self) -> int:
+        """Leaves of the ledger that the anchor does not cover yet."""
+        return self.tree.size - (self._head.size if self._head else 0)
+
+    def close(self) -> None:
+        """Closes readers and producer."""
+        for reader in (self._ledger, self._checkpoints):
+            reader.close()
+        self._view.close()
+        self._producer.close()

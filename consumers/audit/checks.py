@@ -1,0 +1,175 @@
+"""The numbered checks of an audit, in order. Pure, but for the verification of proofs, which is passed in.
+
+ 0  every record is one well-formed, canonical message                (collect.py)
+ 1  every signature holds, by a key with evidence                     (collect.py)
+ 2  the run's start, its circuit, its SRS class
+ 3  the chain of events has no gap, fork or repeat
+ 4  rates and public integers follow the declared schedule
+ 5  every step the ledger calls proven has a valid proof of every shard, under the run's circuit
+ 6  the proofs' commitments are the steps': before, after, gradient; public integers
+ 7  the ledger's entries for the run are complete, in order, and say what the topics say
+ 8  Merkle roots rebuilt; all checkpoints signed, consistent, up to the last entry
+ 9  every receipt verifies, is of this log, and counters only grow
+10  the live counters agree: nothing was rolled back
+11  evidence and SRS classes are allowed by the policy
+
+What a proof does not say: that the gradient came from the data. For that there is the enclave's attestation only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from anchor import Anchor
+from consumers.audit.collect import Collected, Finding
+from consumers.audit.log_checks import (
+    check_checkpoints,
+    check_classes,
+    check_ledger,
+    check_live_anchors,
+    check_receipts,
+)
+from consumers.audit.outcome import Audit
+from consumers.audit.proofs import Verdict
+from ledger.chain import RunChain
+from schemas.events import StepCommitted, StepProven
+from zk_autograd.errors import UsageError, VerificationError
+from zk_autograd.policy import Policy
+from zk_autograd.proofs.base import Circuit
+
+VerifyAll: TypeAlias = Callable[[Circuit, Sequence[tuple[bytes, tuple[int, ...]]]], list[Verdict]]
+
+
+def audit(
+    found: Collected, run_id: bytes, policy: Policy, find_circuit: Callable[[bytes], Circuit], verify_all: VerifyAll,
+    live: Sequence[Anchor], origin: str | None = None,
+) -> Audit:  # fmt: skip
+    """All checks over what was collected for ``run_id``.
+
+    Args:
+        policy: the auditor's own; with ``first_use`` keys and circuits are the log's.
+        live: anchors to ask now (check 10).
+        origin: the log's expected name; None takes the first checkpoint's.
+    """
+    out = Audit(run_id, refused=found.refused)
+    # 0 and 1
+    for finding in found.findings:
+        out.violated(finding.check, finding.text)
+    out.checks[0].detail = f"{found.records} records" + (f", {found.refused} known as refused" if found.refused else "")
+    # 2
+    _start(out, found, policy, find_circuit)
+    # 3 and 4
+    _chain(out, found)
+    # 5 and 6
+    accepted = _proofs(out, found, verify_all)
+    # 7
+    tree = check_ledger(out, found, accepted)
+    # 8
+    check_checkpoints(out, found, tree, policy, origin)
+    # 9
+    check_receipts(out, found, tree, policy)
+    # 10
+    check_live_anchors(out, live)
+    # 11
+    check_classes(out, found, policy)
+    return out
+
+
+def _start(out: Audit, found: Collected, policy: Policy, find_circuit: Callable[[bytes], Circuit]) -> None:
+    if found.start is None:
+        out.violated(2, "the run's start is not in the log, although other records name the run")
+        for number in (3, 4, 5, 6, 7):
+            out.unchecked(number, "no run start")
+        return
+    start = found.start.event
+    if policy.circuits is not None and start.circuit_id not in policy.circuits:
+        out.violated(2, f"circuit {start.circuit_id.hex()} is not one that the policy allows (circuits)")
+    try:
+        out.circuit = find_circuit(start.circuit_id)
+        out.chain = RunChain(found.start, out.circuit)
+    except VerificationError as error:
+        out.violated(2, str(error))
+    except UsageError as error:
+        out.unchecked(2, str(error))
+    if out.chain is None:
+        for number in (3, 4, 5, 6, 7):
+            out.unchecked(number, "the run's circuit is not at hand")
+        return
+    out.checks[
+        2
+    ].detail = (
+        f"{start.optimizer}, {start.shards} shard(s) of {start.shard_size}, circuit {start.circuit_id.hex()[:12]}"
+    )
+
+
+def _chain(out: Audit, found: Collected) -> None:
+    chain = out.chain
+    if chain is None:
+        return
+    for opened in found.chain:
+        try:
+            chain.check_link(opened)
+        except VerificationError as error:
+            out.violated(3, str(error))
+            continue
+        if isinstance(opened.event, StepCommitted):
+            try:
+                chain.check_public(opened.event)
+            except VerificationError as error:
+                out.violated(4, str(error))
+        chain.append(opened)
+    state = "finished" if chain.finished else "still open"
+    out.checks[3].detail = f"{len(chain.steps)} steps, {state}"
+    out.checks[4].detail = f"{chain.schedule.kind} learning rate, at most {chain.schedule.max_lr:g}"
+
+
+def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, list[bytes]]:
+    """Checks 5 and 6; returns per fully proven step the ids of its accepted proofs in shard order."""
+    chain, circuit = out.chain, out.circuit
+    if chain is None or circuit is None:
+        return {}
+    entered = {o.event.step for o in found.ledger if isinstance(o.event, StepProven) and o.event.run_id == out.run_id}
+    slots = [(t, s) for t in range(1, len(chain.steps) + 1) for s in range(chain.start.shards)]
+    candidates = [(slot, proof) for slot in slots for proof in found.proofs.get(slot, ())]
+    verdicts = verify_all(circuit, [(p.event.proof, chain.steps[slot[0] - 1].event.public) for slot, p in candidates])
+    out.proofs_verified = len(candidates)
+    accepted: dict[tuple[int, int], bytes] = {}
+    refused: dict[tuple[int, int], Finding] = {}
+    for (slot, opened), verdict in zip(candidates, verdicts, strict=True):
+        if slot in accepted:
+            continue
+        where = f"step {slot[0]}, shard {slot[1]}"
+        if opened.event.circuit_id != circuit.id or opened.event.proof_system != circuit.system:
+            refused.setdefault(slot, Finding(5, f"{where}: proof of another circuit than the run's"))
+        elif verdict.commitments is None:
+            number = 6 if "public integers" in verdict.reason else 5
+            refused.setdefault(slot, Finding(number, f"{where}: {verdict.reason}"))
+        else:
+            try:
+                chain.check_place(opened.event, verdict.commitments)
+                accepted[slot] = opened.event_id
+            except VerificationError as error:
+                refused.setdefault(slot, Finding(6, str(error)))
+    steps: dict[int, list[bytes]] = {}
+    for step in range(1, len(chain.steps) + 1):
+        row = [(step, shard) for shard in range(chain.start.shards)]
+        missing = [slot for slot in row if slot not in accepted]
+        if not missing:
+            steps[step] = [accepted[slot] for slot in row]
+        elif step in entered:
+            for slot in missing:
+                finding = refused.get(slot) or Finding(
+                    5, f"step {slot[0]}, shard {slot[1]}: the ledger calls it proven, but there is no proof in the log"
+                )
+                out.violated(finding.check, finding.text)
+    out.proven = len(steps)
+    waiting = len(chain.steps) - len(entered)
+    out.checks[5].detail = f"{len(accepted)} of {len(slots)} shard proofs"
+    if waiting > 0:
+        out.unchecked(
+            5, f"{waiting} step(s) have no ledger entry yet: wait for zk-prove and zk-ledger, then audit again"
+        )
+        if refused:
+            out.checks[5].detail += f"; {next(iter(refused.values())).text}"
+    return steps

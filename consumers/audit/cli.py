@@ -1,0 +1,123 @@
+"""``zk-audit``: replays the public topics and re-verifies everything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from anchor import open_anchor
+from consumers.audit.checks import audit
+from consumers.audit.collect import Collected, collect
+from consumers.audit.outcome import Audit
+from consumers.audit.proofs import Verdict, verify_all
+from consumers.audit.report import as_json, as_text
+from consumers.options import add_common, log_url
+from schemas.wire import open_event_log
+from zk_autograd.cli import run_command
+from zk_autograd.errors import UsageError
+from zk_autograd.policy import Policy, load_policy
+from zk_autograd.proofs.base import Circuit
+from zk_autograd.proofs.store import CircuitStore
+
+_EPILOG = """examples:
+  zk-audit --run 3f0c… --policy policy.json                 against what you chose to trust
+  zk-audit --log kafka://broker:9092 --run 3f0c… --dev --json
+exit code: 0 sound, 1 violated, 2 could not be checked
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``zk-audit``."""
+    p = argparse.ArgumentParser(
+        prog="zk-audit",
+        description="Replay a log and re-verify one run: chain, schedule, every proof, commitments, Merkle "
+        "log, anchors.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_common(p, idle=False)
+    p.set_defaults(policy=None)
+    p.add_argument("--run", required=True, metavar="ID", help="run id, or its first digits, or its name")
+    p.add_argument("--dev", action="store_true", help="without --policy: accept simulated evidence and a local SRS")
+    p.add_argument(
+        "--anchor", action="append", default=[], metavar="URI", help="ask this anchor now (check 10); may be repeated"
+    )
+    p.add_argument("--origin", help="the log's expected name in its checkpoints (default: the first checkpoint's)")
+    p.add_argument("--workers", type=int, help="processes that verify proofs (default: one per core)")
+    return p
+
+
+def _policy(args: argparse.Namespace) -> Policy:
+    if args.policy:
+        if args.dev:
+            raise UsageError("--dev goes without --policy: say in the policy file which classes count")
+        return load_policy(args.policy)
+    classes = frozenset({"NITRO", "SEV_SNP"}) | ({"SIMULATED"} if args.dev else frozenset())
+    srs = frozenset({"CEREMONY"}) | ({"DEV"} if args.dev else frozenset())
+    return Policy(evidence_classes=classes, srs_classes=srs, first_use=True)
+
+
+def _find_run(found: Collected, wanted: str) -> bytes:
+    matches = sorted(i for i, name in found.runs.items() if name == wanted or i.hex().startswith(wanted.lower()))
+    if len(matches) == 1:
+        return matches[0]
+    listed = "".join(f"\n  {i.hex()}  {name}" for i, name in sorted(found.runs.items())[:20]) or " none"
+    what = "no run" if not matches else f"{len(matches)} runs"
+    raise UsageError(f"{what} {wanted[:64]!r} in this log; it holds:{listed}")
+
+
+def _trusted(found: Collected, out: Audit) -> list[str]:
+    lines = [f"{cls} root {root.hex()}" for cls, roots in sorted(found.policy.roots.items()) for root in sorted(roots)]
+    if out.circuit is not None:
+        lines.append(f"circuit {out.circuit.id.hex()} (rebuild it with zk-setup --check)")
+    lines += [
+        f"ledger key {found.ring.keys[k].public_key.hex()}" for k in sorted({o.key_id for o in found.checkpoints})
+    ]
+    return [*lines, *(f"anchor {a.anchor}" for a in out.anchors)]
+
+
+def _run(args: argparse.Namespace) -> int:
+    policy = _policy(args)
+    with open_event_log(log_url(args), create=False) as log:
+        wanted = args.run
+        first = collect(log, bytes(32), policy) if not _is_id(wanted) else None
+        run_id = _find_run(first, wanted) if first is not None else bytes.fromhex(wanted)
+        found = collect(log, run_id, policy)
+    if found.start is None and not (found.chain or found.proofs or found.findings):
+        _find_run(found, wanted)
+    uris = [*args.anchor, *(u for u in (policy.anchors or {}).values() if u)]
+    circuits = CircuitStore(args.home, None)
+    with Progress(
+        TextColumn("verifying proofs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True, disable=args.json,
+    ) as progress:  # fmt: skip
+        bar = progress.add_task("", total=None)
+
+        def verify(circuit: Circuit, jobs: Sequence[tuple[bytes, tuple[int, ...]]]) -> list[Verdict]:
+            progress.update(bar, total=len(jobs))
+            return verify_all(circuit, jobs, args.workers, lambda: progress.advance(bar))
+
+        out = audit(found, run_id, policy, circuits, verify, [open_anchor(u) for u in uris], args.origin)
+    if policy.first_use:
+        out.trusted = _trusted(found, out)
+    name = found.runs.get(run_id, "")
+    print(json.dumps(as_json(out, name)) if args.json else as_text(out, name))
+    return out.exit_code
+
+
+def _is_id(text: str) -> bool:
+    return len(text) == 64 and set(text.lower()) <= set("0123456789abcdef")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``zk-audit``."""
+    return run_command(parser(), _run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

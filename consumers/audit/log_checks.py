@@ -1,0 +1,187 @@
+"""Checks 7 to 11: the ledger, its checkpoints, the anchors, and which classes of evidence they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anchor import Anchor, check_live, verify_chain, verify_receipt
+from consumers.audit.collect import Collected
+from consumers.audit.outcome import Audit, Status
+from ledger.checkpoint import verify_checkpoint
+from ledger.entries import leaf_data, run_closed, run_opened, step_proven
+from ledger.note import VerifierKey
+from ledger.tree import Tree
+from schemas.events import RunClosed, RunOpened, StepProven
+from zk_autograd.errors import AnchorError, DecodeError, UsageError, VerificationError, ZkAutogradError
+from zk_autograd.policy import Policy
+
+
+def check_ledger(out: Audit, found: Collected, accepted: dict[int, list[bytes]]) -> Tree:
+    """7: the run's entries are complete, in order, and say what the topics say; returns the rebuilt tree."""
+    tree = Tree(o.body for o in found.ledger)
+    out.size = tree.size
+    chain = out.chain
+    if chain is None:
+        return tree
+    entries = [o.event for o in found.ledger if o.event.run_id == out.run_id]
+    expected = 0
+    opened = closed = 0
+    for entry in entries:
+        if isinstance(entry, RunOpened):
+            opened += 1
+            if opened > 1 or expected:
+                out.violated(7, "the run is opened twice, or after a step")
+        elif isinstance(entry, StepProven):
+            expected += 1
+            where = f"entry for step {entry.step}"
+            if not opened or closed:
+                out.violated(7, f"{where}: before the run is opened, or after it is closed")
+            if entry.step != expected:
+                kind = "repeated or out of order" if entry.step < expected else f"step {expected} is missing before it"
+                out.violated(7, f"{where}: {kind}")
+                expected = max(expected, entry.step)
+            if entry.step in accepted and leaf_data(entry) != leaf_data(
+                step_proven(chain, entry.step, accepted[entry.step])
+            ):
+                out.violated(7, f"{where}: does not say what the topics say (event, proofs or roots differ)")
+            if entry.step > len(chain.steps):
+                out.violated(7, f"{where}: no such step was committed")
+        elif isinstance(entry, RunClosed):
+            closed += 1
+            if chain.finished is None or leaf_data(entry) != leaf_data(run_closed(chain)) or expected != entry.steps:
+                out.violated(7, "the run is closed before its last step, twice, or with another end than it published")
+    if opened and found.ledger:
+        first = next(e for e in entries if isinstance(e, RunOpened))
+        if leaf_data(first) != leaf_data(run_opened(chain)):
+            out.violated(7, "the entry that opens the run does not name its start")
+    missing = len(chain.steps) - expected
+    out.checks[7].detail = f"{expected} of {len(chain.steps)} steps entered"
+    if not opened or missing > 0 or (chain.finished is not None and not closed):
+        out.unchecked(
+            7, f"the ledger is not complete: {missing} step(s) missing" + ("" if closed else ", run not closed")
+        )
+    return tree
+
+
+def check_checkpoints(out: Audit, found: Collected, tree: Tree, policy: Policy, origin: str | None) -> None:
+    """8: every checkpoint is signed, of the rebuilt tree, and the last covers it."""
+    last = 0
+    for number, opened in enumerate(found.checkpoints):
+        public_key = found.ring.keys[opened.key_id].public_key
+        note = opened.event.note
+        where = f"checkpoint {number}"
+        if policy.ledger_keys is not None and public_key not in policy.ledger_keys:
+            out.violated(8, f"{where}: by key {opened.key_id.hex()[:12]}, which is not one of the policy's ledger_keys")
+            continue
+        try:
+            origin = origin or note.split("\n", 1)[0]
+            checkpoint = verify_checkpoint(note, origin, [VerifierKey(origin, public_key)])
+        except (DecodeError, VerificationError, UsageError) as error:
+            out.violated(8, f"{where}: {error}")
+            continue
+        if checkpoint.size < last:
+            out.violated(8, f"{where}: size {checkpoint.size} after {last}")
+        elif checkpoint.size > tree.size:
+            out.violated(8, f"{where}: of {checkpoint.size} entries, but the ledger has {tree.size}: it was truncated")
+        elif tree.root_at(checkpoint.size) != checkpoint.root:
+            out.violated(8, f"{where}: its root is not that of the ledger's first {checkpoint.size} entries")
+        last = max(last, checkpoint.size)
+    keys = {o.key_id for o in found.checkpoints}
+    if len(keys) > 1:
+        out.violated(8, f"checkpoints by {len(keys)} different ledger keys")
+    out.checks[8].detail = f"{len(found.checkpoints)} checkpoints, {tree.size} entries"
+    if last < tree.size:
+        out.violated(8, f"the last checkpoint covers {last} of {tree.size} entries")
+    if not tree.size:
+        out.unchecked(8, "the ledger is empty")
+
+
+def check_receipts(out: Audit, found: Collected, tree: Tree, policy: Policy) -> None:
+    """9: every receipt verifies under its anchor's identity, is of this ledger, and counters only grow."""
+    by_anchor: dict[str, list[bytes]] = {}
+    notes = {o.event_id: o.event.note for o in found.checkpoints}
+    for number, opened in enumerate(found.anchored):
+        event, where = opened.event, f"receipt {number}"
+        if policy.anchors is not None and event.anchor not in policy.anchors:
+            out.violated(9, f"{where}: of anchor {event.anchor}, which is not one of the policy's anchors")
+            continue
+        try:
+            facts = verify_receipt(event.receipt, event.anchor)
+        except ZkAutogradError as error:
+            out.violated(9, f"{where}: {error}")
+            continue
+        if (facts.counter, facts.size, facts.root) != (event.counter, event.size, event.root):
+            out.violated(9, f"{where}: it is of another counter, size or root than the event that carries it says")
+        elif facts.size > tree.size or tree.root_at(facts.size) != facts.root:
+            out.violated(
+                9,
+                f"{where}: anchored size {facts.size} is not of this ledger ({tree.size} entries): "
+                "rolled back or forked",
+            )
+        elif event.checkpoint_id not in notes:
+            out.violated(9, f"{where}: the checkpoint it names is not in the log")
+        by_anchor.setdefault(event.anchor, []).append(event.receipt)
+    for identity, receipts in by_anchor.items():
+        try:
+            out.anchors.append(verify_chain(receipts, identity)[-1])
+        except ZkAutogradError as error:
+            out.violated(9, f"{identity}: {error}")
+    covered = max((f.size for f in out.anchors), default=0)
+    out.checks[
+        9
+    ].detail = (
+        f"{len(found.anchored)} receipts of {len(by_anchor)} anchor(s), {covered} of {tree.size} entries anchored"
+    )
+    wanted = set(policy.anchors or ()) - set(by_anchor)
+    if wanted:
+        out.unchecked(9, f"no receipt of {', '.join(sorted(wanted))}")
+    if not found.anchored:
+        out.unchecked(9, "nothing is anchored yet: wait for zk-anchor, then audit again")
+    elif covered < tree.size:
+        out.unchecked(9, f"{covered} of {tree.size} entries anchored: wait for zk-anchor, then audit again")
+
+
+def check_live_anchors(out: Audit, live: Sequence[Anchor]) -> None:
+    """10: the anchors, asked now, stand where their receipts say or later."""
+    if not live:
+        out.unchecked(10, "no live anchor given (policy anchors, or --anchor)")
+        return
+    last = {f.anchor: f for f in out.anchors}
+    asked = 0
+    for anchor in live:
+        try:
+            identity = anchor.identity() or ""
+            if identity in last:
+                check_live(anchor, last[identity])
+                asked += 1
+            else:
+                out.violated(10, f"{anchor.uri} ({identity or 'empty'}): the log has no receipt of this anchor")
+        except VerificationError as error:
+            out.violated(10, str(error))
+        except AnchorError as error:
+            out.unchecked(10, str(error))
+            out.checks[10].findings.append(str(error))
+    if out.checks[10].status is Status.PASSED:
+        out.checks[10].detail = f"{asked} anchor(s) asked now"
+
+
+def check_classes(out: Audit, found: Collected, policy: Policy) -> None:
+    """11: the classes of evidence and SRS that the verdict rests on are ones that the policy names."""
+    for key in sorted(found.used_keys):
+        known = found.ring.keys[key]
+        out.classes.add(known.evidence_class.value)
+        if known.evidence_class.value not in policy.evidence_classes:
+            out.violated(
+                11,
+                f"key {key.hex()[:12]} ({known.role}) has {known.evidence_class} evidence, "
+                "which the policy does not allow",
+            )
+    if out.circuit is not None:
+        out.classes.add(f"{out.circuit.srs_class} SRS")
+        if out.circuit.srs_class not in policy.srs_classes:
+            out.violated(
+                11,
+                f"the circuit's SRS is of class {out.circuit.srs_class}, which the policy does not allow: "
+                "its maker could forge",
+            )
+    out.checks[11].detail = ", ".join(sorted(out.classes)) or "none"

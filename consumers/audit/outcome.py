@@ -1,0 +1,86 @@
+"""What an audit comes to: one outcome per numbered check, and the verdict over all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from anchor import ReceiptFacts
+from ledger.chain import RunChain
+from zk_autograd.proofs.base import Circuit
+
+TITLES = (
+    "strict decoding",
+    "signatures and key evidence",
+    "run start, circuit, SRS",
+    "event chain: no gap, fork or repeat",
+    "public integers follow the schedule",
+    "proofs verify",
+    "commitments belong to the steps",
+    "ledger complete and in order",
+    "Merkle roots and checkpoints",
+    "anchor receipts",
+    "live counters",
+    "evidence classes allowed",
+)
+
+
+class Status(StrEnum):
+    """Outcome of one check."""
+
+    PASSED = "passed"
+    VIOLATED = "violated"
+    UNCHECKED = "not checked"
+
+
+@dataclass
+class Check:
+    """One numbered check and what it found."""
+
+    number: int
+    status: Status = Status.PASSED
+    detail: str = ""
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """What it is about."""
+        return TITLES[self.number]
+
+
+@dataclass
+class Audit:
+    """The outcome. ``exit_code``: 0 sound, 1 violated, 2 could not be checked."""
+
+    run_id: bytes
+    checks: list[Check] = field(default_factory=lambda: [Check(i) for i in range(len(TITLES))])
+    chain: RunChain | None = None
+    circuit: Circuit | None = None
+    proven: int = 0
+    proofs_verified: int = 0
+    size: int = 0
+    anchors: list[ReceiptFacts] = field(default_factory=list)
+    classes: set[str] = field(default_factory=set)
+    refused: int = 0
+    trusted: list[str] = field(default_factory=list)
+
+    def violated(self, number: int, text: str) -> None:
+        """Records a finding."""
+        check = self.checks[number]
+        check.status = Status.VIOLATED
+        check.findings.append(text)
+
+    def unchecked(self, number: int, why: str) -> None:
+        """Records that a check could not be made."""
+        check = self.checks[number]
+        if check.status is Status.PASSED:
+            check.status, check.detail = Status.UNCHECKED, why
+
+    @property
+    def exit_code(self) -> int:
+        """See the class docstring. A live counter that nobody asked for (check 10) does not count as unchecked."""
+        states = {c.status for c in self.checks}
+        if Status.VIOLATED in states:
+            return 1
+        required = {c.status for c in self.checks if c.number != 10}
+        return 2 if Status.UNCHECKED in required or self.checks[10].findings else 0

@@ -1,0 +1,72 @@
+"""The audit's outcome: one glance for people, one object for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from consumers.audit.outcome import Audit, Status
+
+_MARKS = {Status.PASSED: "ok  ", Status.VIOLATED: "FAIL", Status.UNCHECKED: "–   "}
+_WORDS = {0: "SOUND", 1: "VIOLATED", 2: "COULD NOT BE CHECKED"}
+_SHOWN = 5
+
+NOT_PROVEN = (
+    "Not proven: that the gradients came from the declared data and model code. "
+    "The training enclave's attestation alone vouches for that."
+)
+
+
+def as_text(out: Audit, name: str) -> str:
+    """The report for people."""
+    lines = [f"run {out.run_id.hex()}" + (f"  ({name})" if name else "")]
+    for check in out.checks:
+        lines.append(f"  {_MARKS[check.status]} {check.number:>2}  {check.title:<38} {check.detail}")
+        lines += [f"             {text}" for text in check.findings[:_SHOWN]]
+        if len(check.findings) > _SHOWN:
+            lines.append(f"             … and {len(check.findings) - _SHOWN} more (see --json)")
+    insecure = sorted(c for c in out.classes if c in {"SIMULATED", "DEV SRS"})
+    if insecure:
+        lines.append(
+            f"  INSECURE development evidence: {', '.join(insecure)}. It shows who vouches, not what hardware did."
+        )
+    lines += [f"  trusted on first use: {text}" for text in out.trusted]
+    lines.append(f"  {NOT_PROVEN}")
+    lines.append(f"verdict: {_WORDS[out.exit_code]}{_because(out)}")
+    return "\n".join(lines)
+
+
+def _because(out: Audit) -> str:
+    if out.exit_code == 0:
+        steps = len(out.chain.steps) if out.chain else 0
+        return f": {steps} steps, every one proven, logged and anchored"
+    wanted = Status.VIOLATED if out.exit_code == 1 else Status.UNCHECKED
+    for check in out.checks:
+        if check.status is wanted and not (wanted is Status.UNCHECKED and check.number == 10 and not check.findings):
+            return f": check {check.number} ({check.title}): {(check.findings or [check.detail])[0]}"
+    return ""
+
+
+def as_json(out: Audit, name: str) -> dict[str, Any]:
+    """The report for machines."""
+    return {
+        "run_id": out.run_id.hex(),
+        "name": name,
+        "verdict": {0: "sound", 1: "violated", 2: "unchecked"}[out.exit_code],
+        "exit_code": out.exit_code,
+        "steps": len(out.chain.steps) if out.chain else 0,
+        "finished": bool(out.chain and out.chain.finished),
+        "steps_proven": out.proven,
+        "proofs_verified": out.proofs_verified,
+        "ledger_size": out.size,
+        "classes": sorted(out.classes),
+        "trusted_on_first_use": out.trusted,
+        "records_refused": out.refused,
+        "anchors": [
+            {"anchor": a.anchor, "counter": a.counter, "size": a.size, "root": a.root.hex()} for a in out.anchors
+        ],
+        "checks": [
+            {"number": c.number, "title": c.title, "status": c.status.value, "detail": c.detail, "findings": c.findings}
+            for c in out.checks
+        ],
+        "not_proven": NOT_PROVEN,
+    }

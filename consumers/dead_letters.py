@@ -1,0 +1,28 @@
+"""What could not be taken, and why: published instead of dropped, so that one bad message blocks nothing."""
+
+from __future__ import annotations
+
+import hashlib
+
+from schemas.events import DeadLetter, Role
+from schemas.signing import seal
+from schemas.text import one_line
+from zk_autograd.eventlog.base import Record
+from zk_autograd.tee.keys import SigningKey
+
+MAX_VALUE = 64 << 10
+"""Larger values are named by their digest only."""
+
+
+def dead_letter(record: Record, role: Role, reason: object, key: SigningKey) -> bytes:
+    """A sealed DeadLetter for ``record``."""
+    event = DeadLetter(
+        source_topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        role=role.value.lower(),
+        reason=one_line(str(reason), 1000) or "no reason given",
+        digest=hashlib.sha256(record.value).digest(),
+        value=record.value if len(record.value) <= MAX_VALUE else b"",
+    )
+    return seal("dead-letters", event, key)

@@ -1,0 +1,174 @@
+"""The ledger's I/O: reads the topics, folds, signs checkpoints, writes both in one transaction.
+
+Its state is the log itself. A new instance first fences the old one off (same transactional id), then reads the topic
+``ledger`` to its end: what is there stays, nothing is merged in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from consumers.dead_letters import dead_letter
+from consumers.options import Reporter
+from ledger.checkpoint import sign_checkpoint, verify_checkpoint
+from ledger.entries import leaf_data
+from ledger.fold import Entry, FindCircuit, Fold, VerifyProof
+from ledger.note import VerifierKey
+from ledger.tree import Tree
+from schemas.events import CheckpointIssued, DeadLetter, ProofAttached, Role, RunClosed, RunOpened, StepProven
+from schemas.keyring import KeyRing
+from schemas.signing import open_signed, seal
+from zk_autograd.errors import DecodeError, UsageError, VerificationError, ZkAutogradError
+from zk_autograd.eventlog.base import EventLog, Producer, Reader, Record
+from zk_autograd.policy import Policy
+from zk_autograd.tee.keys import SigningKey
+
+TRANSACTIONAL_ID = "zk-ledger"
+BATCH = 200
+
+
+@dataclass
+class LedgerRunner:
+    """One ledger instance over an open log."""
+
+    log: EventLog
+    policy: Policy
+    key: SigningKey
+    origin: str
+    find_circuit: FindCircuit
+    verify: VerifyProof
+    report: Reporter
+    tree: Tree = field(default_factory=Tree)
+
+    def __post_init__(self) -> None:
+        # Opening the producer fences an older instance off: from here on nobody else appends.
+        self._producer: Producer = self.log.producer(TRANSACTIONAL_ID)
+        self._fold = Fold(self.find_circuit, self.verify)
+        self._ring = KeyRing(self.policy)
+        self._verifier = VerifierKey(self.origin, self.key.public_key)
+        self._buried = self._dead_letters()
+        self._rebuild()
+        self._steps: Reader = self.log.reader(["steps"])
+        self._proofs: Reader = self.log.reader(["proofs"])
+
+    def _rebuild(self) -> None:
+        """Takes over the log as it stands.
+
+        Raises:
+            UsageError: it was written under another key or origin: refuse rather than fork.
+        """
+        keys = {self.key.key_id: self.key.public_key}
+        with self.log.reader(["ledger"]) as reader:
+            for record in reader.read_to_end():
+                try:
+                    opened = open_signed("ledger", record.value, keys)
+                except (DecodeError, VerificationError) as error:
+                    raise UsageError(
+                        f"ledger record {record.offset} is not by this home's ledger key ({error}); "
+                        "run the ledger with the key that began the log, or start another log"
+                    ) from None
+                self.tree.append(opened.body)
+                self._fold.replay(opened.event)  # type: ignore[arg-type]
+        last = None
+        with self.log.reader(["checkpoints"]) as reader:
+            for record in reader.read_to_end():
+                last = record
+        if last is None:
+            return
+        try:
+            issued = open_signed("checkpoints", last.value, keys).event
+            assert isinstance(issued, CheckpointIssued)
+            head = verify_checkpoint(issued.note, self.origin, [self._verifier])
+        except (DecodeError, VerificationError) as error:
+            raise UsageError(
+                f"the last checkpoint is not this ledger's ({error}); give the --origin and key that began it"
+            ) from None
+        if head.size > self.tree.size or self.tree.root_at(head.size) != head.root:
+            raise UsageError(
+                f"the topic ledger does not match its own checkpoint of size {head.size}: entries were removed or "
+                "altered; audit the log before anything is added to it"
+            )
+
+    def _dead_letters(self) -> set[tuple[str, int, int]]:
+        """What this role has refused already, so that a restart does not say it twice."""
+        keys, found = {self.key.key_id: self.key.public_key}, set()
+        with self.log.reader(["dead-letters"]) as reader:
+            for record in reader.read_to_end():
+                try:
+                    event = open_signed("dead-letters", record.value, keys).event
+                except (DecodeError, VerificationError):
+                    continue
+                if isinstance(event, DeadLetter):
+                    found.add((event.source_topic, event.partition, event.offset))
+        return found
+
+    def run_once(self, timeout: float) -> list[Entry]:
+        """Takes what is new, at most one batch of proofs, and publishes the entries it completes.
+
+        Raises:
+            FencedError: a newer instance took over.
+        """
+        proofs = self._proofs.poll(timeout, BATCH)
+        entries: list[Entry] = []
+        refused: list[tuple[Record, object]] = []
+        # A proof follows its step in time, so after the proofs were read every step they can belong to is there.
+        for record in self._steps.read_to_end():
+            self._take(record, "steps", entries, refused)
+        for record in proofs:
+            self._take(record, "proofs", entries, refused)
+        if entries or refused:
+            self._publish(entries, refused)
+        return entries
+
+    def _take(self, record: Record, topic: str, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
+        try:
+            opened = self._ring.open(topic, record.value)
+            if isinstance(opened.event, ProofAttached):
+                entries += self._fold.proof_event(opened)  # type: ignore[arg-type]
+            else:
+                entries += self._fold.step_event(opened)  # type: ignore[arg-type]
+        except ZkAutogradError as error:
+            if (topic, record.partition, record.offset) not in self._buried:
+                refused.append((record, error))
+
+    def _publish(self, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
+        for entry in entries:
+            self.tree.append(leaf_data(entry))
+        with self._producer.transaction() as transaction:
+            for entry in entries:
+                transaction.send("ledger", b"", seal("ledger", entry, self.key))
+            if entries:
+                note = sign_checkpoint(
+                    self.origin, self.tree.size, self.tree.root(), self.origin, self.key.sign, self.key.public_key
+                )
+                transaction.send("checkpoints", b"", seal("checkpoints", CheckpointIssued(note), self.key))
+            for record, reason in refused:
+                transaction.send("dead-letters", b"", dead_letter(record, Role.LEDGER, reason, self.key))
+        for entry in entries:
+            self.report(
+                f"leaf {self.tree.size - len(entries) + entries.index(entry)}: {_describe(entry)}", size=self.tree.size
+            )
+        for record, reason in refused:
+            self._buried.add((record.topic, record.partition, record.offset))
+            self.report(f"refused {record.topic}/{record.partition}@{record.offset}: {reason}", refused=str(reason))
+
+    @property
+    def waiting(self) -> int:
+        """Committed steps that are not proven yet."""
+        return self._fold.waiting
+
+    def close(self) -> None:
+        """Closes readers and producer."""
+        self._steps.close()
+        self._proofs.close()
+        self._producer.close()
+
+
+def _describe(entry: Entry) -> str:
+    run = entry.run_id.hex()[:12]
+    if isinstance(entry, RunOpened):
+        return f"run {run} opened"
+    if isinstance(entry, StepProven):
+        return f"run {run} step {entry.step} proven"
+    assert isinstance(entry, RunClosed)
+    return f"run {run} closed after {entry.steps} steps"

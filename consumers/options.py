@@ -1,0 +1,81 @@
+"""Options and start-up that all consumer commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from schemas.events import EvidenceClass, Role
+from schemas.keyring import introduction
+from zk_autograd.eventlog.base import EventLog
+from zk_autograd.home import Home, default_home
+from zk_autograd.policy import Policy, load_policy
+from zk_autograd.tee.keys import SigningKey
+
+
+def add_common(p: argparse.ArgumentParser, *, idle: bool = True) -> None:
+    """``--log``, ``--home``, ``--policy``, ``--json`` and, for services, ``--idle-exit``."""
+    p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
+    p.add_argument(
+        "--home",
+        type=Path,
+        default=default_home(),
+        help="folder of keys and circuits (default: $ZK_HOME or ~/.zk-autograd)",
+    )
+    p.add_argument("--policy", type=Path, metavar="FILE", help="what to trust (default: HOME/policy.json)")
+    p.add_argument("--json", action="store_true", help="print one JSON object per event")
+    if idle:
+        p.add_argument(
+            "--idle-exit", type=float, metavar="SECONDS", help="end after this long without work (default: never)"
+        )
+
+
+def log_url(args: argparse.Namespace) -> str:
+    """The URL given, or the home's embedded log."""
+    return args.log or f"sqlite:///{Path(args.home).absolute()}/log.db"
+
+
+def policy_of(args: argparse.Namespace) -> Policy:
+    """The policy file given, or the home's own."""
+    return load_policy(args.policy) if args.policy else Home(args.home).policy()
+
+
+def announce(log: EventLog, home: Home, role: Role, key: SigningKey, transactional_id: str) -> None:
+    """Publishes the role's key with its evidence, so that others can check what it signs."""
+    evidence = home.simulated_evidence(role.value, key)
+    value = introduction(role, key, EvidenceClass.SIMULATED, evidence, time.time_ns() // 1_000_000)
+    with log.producer(transactional_id) as producer, producer.transaction() as transaction:
+        transaction.send("steps", key.key_id, value)
+
+
+class Reporter:
+    """Says what happens: one line for people, or one JSON object."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._json = as_json
+
+    def __call__(self, line: str, **facts: Any) -> None:
+        if self._json:
+            print(json.dumps(facts | {"message": line}), flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+class Idle:
+    """Counts how long there has been no work."""
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit, self._since = limit, time.monotonic()
+
+    def worked(self) -> None:
+        """There was work just now."""
+        self._since = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether the limit is reached."""
+        return self._limit is not None and time.monotonic() - self._since >= self._limit

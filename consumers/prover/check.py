@@ -1,0 +1,60 @@
+"""From a witness message to columns that are safe to prove. Pure.
+
+EZKL's prover hangs on a witness that does not satisfy its look-ups, so everything is checked before it starts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from schemas.events import RunStarted, WitnessShard
+from zk_autograd.errors import VerificationError
+from zk_autograd.proofs.base import Circuit, Columns, Committer
+from zk_autograd.proofs.witness import ShardWitness, advance, columns, place
+from zk_autograd.statement import Public
+from zk_autograd.tee.sealing import unseal
+
+
+def check_witness(
+    event: WitnessShard, start: RunStarted, circuit: Circuit, committer: Committer, data_key: bytes
+) -> Columns:
+    """The columns of a witness message whose signature has been checked.
+
+    1. it is for the run's circuit, one of its shards, and has the right number of public integers;
+    2. it opens under the run's data key for this run, step, shard and these commitments;
+    3. it is one canonical witness;
+    4. the step computed from it stays within the look-up table;
+    5. its columns have the commitments that the training enclave signed.
+
+    Raises:
+        VerificationError: 1 or 5.
+        SealingError: 2.
+        DecodeError: 3.
+        FormatError: 4.
+    """
+    st, where = circuit.statement, f"witness of step {event.step}, shard {event.shard}"
+    # 1. address
+    if event.circuit_id != start.circuit_id or event.circuit_id != circuit.id:
+        raise VerificationError(f"{where}: made for another circuit than its run's")
+    if event.shard >= start.shards:
+        raise VerificationError(f"{where}: the run has {start.shards} shards")
+    if len(event.public) != len(st.public):
+        raise VerificationError(f"{where}: expected {len(st.public)} public integers, got {len(event.public)}")
+    # 2. sealed for this place
+    at = place(event.run_id, event.step, event.shard, event.pre, event.post, event.work)
+    plain = unseal(data_key, at, event.ciphertext)
+    # 3. canonical
+    witness = ShardWitness.from_bytes(plain, st, circuit.shard, circuit.noise)
+    # 4. within range
+    public = Public(zip(st.public, event.public, strict=True))
+    step = advance(circuit, witness, public)
+    # 5. commitments
+    work = np.concatenate([witness.g, *(step.hints[n] for n in st.hints), witness.noise])
+    for name, values, salt, expected in (
+        ("pre", np.concatenate([witness.pre[n] for n in st.state]), witness.salt_pre, event.pre),
+        ("post", np.concatenate([step.post[n] for n in st.state]), witness.salt_post, event.post),
+        ("work", work, witness.salt_work, event.work),
+    ):
+        if committer.commit(values, salt) != expected:
+            raise VerificationError(f"{where}: its {name} column is not the one that was committed to")
+    return columns(circuit, witness, step, public)

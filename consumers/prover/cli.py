@@ -1,0 +1,75 @@
+"""``zk-prove``: attaches a zero-knowledge proof to every shard of every step."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+
+from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
+from consumers.prover.worker import Worker
+from consumers.steps_view import StepsView
+from schemas.events import Role
+from schemas.wire import open_event_log
+from zk_autograd.cli import run_command
+from zk_autograd.home import Home
+from zk_autograd.proofs.base import Limits
+from zk_autograd.proofs.store import CircuitStore
+
+_EPILOG = """examples:
+  zk-prove                                        proves what the home's log holds, and waits for more
+  zk-prove --log kafka://localhost:9092 --name a  one of several provers that share the work
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``zk-prove``."""
+    p = argparse.ArgumentParser(
+        prog="zk-prove",
+        description="Take encrypted witnesses, prove each, publish the proofs. Several provers share one "
+        "consumer group.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_common(p)
+    p.add_argument("--name", default="", help="name of this prover; each has a signing key of its own")
+    p.add_argument("--group", default="zk-prove", help="consumer group (default: %(default)s)")
+    p.add_argument("--time-limit", type=float, default=600.0, metavar="SECONDS", help="for one proof (default: 600)")
+    p.add_argument(
+        "--memory-limit", type=float, default=12.0, metavar="GIB", help="address space of one proof (default: 12)"
+    )
+    return p
+
+
+def _run(args: argparse.Namespace) -> int:
+    home, report = Home(args.home), Reporter(args.json)
+    policy = policy_of(args)
+    key = home.signing_key("PROVER", args.name)
+    instance = f"zk-prove-{args.name}-{os.getpid()}-{secrets.token_hex(4)}"
+    with open_event_log(log_url(args)) as log:
+        announce(log, home, Role.PROVER, key, f"{instance}-announce")
+        view = StepsView(log, policy)
+        view.refresh()
+        with log.producer(instance) as producer, log.group(args.group, ["witness"]) as group:
+            limits = Limits(args.time_limit, int(args.memory_limit * 2**30))
+            circuits = CircuitStore(home.path, policy.circuits)
+            worker = Worker(home, circuits, view, group, producer, key, limits, report)
+            report(f"proving from {log.url} as {key.key_id.hex()[:12]}", key_id=key.key_id.hex())
+            idle = Idle(args.idle_exit)
+            while not idle.over:
+                for record in group.poll(timeout=0.5, max_records=1):
+                    worker.take(record)
+                    idle.worked()
+        view.close()
+    report(f"{worker.proven} proofs published", proven=worker.proven)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``zk-prove``."""
+    return run_command(parser(), _run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""Proof verification for folds and audits: verifiers by circuit, opened once and kept."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from zk_autograd.proofs import proof_system
+from zk_autograd.proofs.base import Circuit, Commitments, Verifier
+
+
+class Verifiers:
+    """Verifies proofs of any circuit; use as a context manager."""
+
+    def __init__(self) -> None:
+        self._open: dict[bytes, Verifier] = {}
+
+    def __call__(self, circuit: Circuit, proof: bytes, hyper: tuple[int, ...]) -> Commitments:
+        """The commitments that a proof is about; VerificationError if it does not hold."""
+        if circuit.id not in self._open:
+            self._open[circuit.id] = proof_system(circuit.system).verifier(circuit)
+        return self._open[circuit.id].verify(proof, hyper)
+
+    def __enter__(self) -> Verifiers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for verifier in self._open.values():
+            verifier.close()

@@ -1,0 +1,203 @@
+"""``zk-train``: trains a model in exact fixed-point arithmetic and publishes every step."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from zk_autograd.cli import run_command
+from zk_autograd.errors import UsageError
+from zk_autograd.home import Home, default_home
+from zk_autograd.proofs.base import PROFILES, Circuit
+from zk_autograd.proofs.store import find_circuit, make_circuit
+
+_EPILOG = """examples:
+  zk-train --steps 100                                     digits, Adam, the log in the home folder
+  zk-train --steps 50 --optimizer sgd --momentum 0.9 --lr 0.05 --log kafka://localhost:9092
+  zk-train --steps 20 --task mypackage.mymodel:task        your own model and loader, see docs/own-model.md
+A run that was interrupted goes on with the same --run-name.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``zk-train``."""
+    p = argparse.ArgumentParser(
+        prog="zk-train",
+        description="Train a model with an exact fixed-point optimizer; publish a signed event and an encrypted "
+        "witness for every step.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    home = default_home()
+    p.add_argument("--steps", type=int, required=True, help="total steps of the run")
+    p.add_argument("--optimizer", choices=("adam", "sgd"), default="adam")
+    p.add_argument("--lr", type=float, help="learning rate (default: 0.001 for adam, 0.05 for sgd)")
+    p.add_argument(
+        "--lr-schedule", choices=("constant", "cosine", "step"), default="constant", help="declared before the run"
+    )
+    p.add_argument("--betas", type=float, nargs=2, default=(0.9, 0.999), metavar=("B1", "B2"))
+    p.add_argument("--eps", type=float, default=1e-8)
+    p.add_argument("--momentum", type=float, default=0.0)
+    p.add_argument("--dampening", type=float, default=0.0)
+    p.add_argument("--clip", type=float, default=1.0, help="largest absolute gradient element kept (default: 1)")
+    p.add_argument(
+        "--task", default="producer.digits:mlp", metavar="MODULE:FUNCTION", help="model and data (default: %(default)s)"
+    )
+    p.add_argument("--batch", type=int, default=128)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--profile", choices=sorted(PROFILES), default="default", help="size of one proof")
+    p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
+    p.add_argument(
+        "--run-name", help="name of the run; an unfinished run of this name goes on (default: from the time)"
+    )
+    p.add_argument(
+        "--home", type=Path, default=home, help="folder of keys and circuits (default: $ZK_HOME or ~/.zk-autograd)"
+    )
+    p.add_argument("--json", action="store_true", help="print one JSON object per step and one at the end")
+    return p
+
+
+def _circuit(home: Home, optimizer: str, profile: str) -> Circuit:
+    circuit = find_circuit(home, optimizer, profile)
+    if circuit is not None:
+        return circuit
+    if home.policy_path.exists() and "DEV" not in home.policy().srs_classes:
+        raise UsageError(
+            f"no {optimizer} circuit of profile {profile} in {home.path}: "
+            f"run zk-setup --optimizer {optimizer} --profile {profile} --srs FILE"
+        )
+    _tell(
+        f"no {optimizer} circuit in {home.path}: making a DEVELOPMENT set-up (insecure SRS, simulated evidence). "
+        "Auditors have to opt in to it. For real use run zk-setup --srs first."
+    )
+    return make_circuit(home, optimizer, profile, None, True, lambda line: _tell(f"  {line}"))
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.steps < 1:
+        raise UsageError(f"--steps: expected at least 1, got {args.steps}")
+    try:
+        import torch
+    except ImportError:
+        raise UsageError("zk-train needs torch: pip install 'zk-autograd[train]'") from None
+    from producer.recorder import Recorder, run_facts, run_folder
+    from producer.schedules import declare
+    from producer.task import load_task
+    from schemas.wire import open_event_log
+    from zk_autograd.optim import SGD, Adam
+
+    home = Home(args.home)
+    rule = "adam" if args.optimizer == "adam" else ("momentum" if args.momentum else "sgd")
+    circuit = _circuit(home, rule, args.profile)
+    task = load_task(args.task, args.seed, args.batch)
+    lr = args.lr if args.lr is not None else (1e-3 if rule == "adam" else 0.05)
+    common: dict[str, Any] = {"lr": lr, "max_lr": lr, "clip": args.clip, "logrows": (circuit.P + 8).bit_length() - 1}
+    if rule == "adam":
+        optimizer: Any = Adam(task.model.parameters(), betas=tuple(args.betas), eps=args.eps, **common)
+    else:
+        optimizer = SGD(task.model.parameters(), momentum=args.momentum, dampening=args.dampening, **common)
+    schedule, scheduler = declare(args.lr_schedule, optimizer, args.steps)
+
+    def training() -> bytes:
+        out = io.BytesIO()
+        torch.save(
+            {
+                "model": task.model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scheduler": scheduler.state_dict(),
+            },
+            out,
+        )
+        return out.getvalue()
+
+    def restore(data: bytes) -> None:
+        saved = torch.load(io.BytesIO(data), weights_only=True)
+        task.model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scheduler.load_state_dict(saved["scheduler"])
+
+    url = args.log or f"sqlite:///{home.path.absolute()}/log.db"
+    name = args.run_name or time.strftime("run-%Y%m%d-%H%M%S")
+    with open_event_log(url) as log:
+        if args.run_name and (run_folder(home, name) / "run.json").exists():
+            if run_facts(home, name)["circuit_id"] != circuit.id.hex():
+                raise UsageError(
+                    f"run {name!r} uses another circuit; give its --optimizer and --profile, or another name"
+                )
+            recorder = Recorder.resume(optimizer, log, home, circuit, name, restore)
+            _tell(f"run {name} goes on after step {recorder.step}")
+        else:
+            recorder = Recorder.start(optimizer, log, home, circuit, name, schedule, training)
+        try:
+            _tell(
+                f"run {recorder.run_id.hex()}  ({name})  {rule}, {optimizer.parameter_count} parameters in "
+                f"{recorder.shards} shard(s) of {circuit.shard}, log {log.url}"
+            )
+            _train(args, task, optimizer, scheduler, recorder, training)
+        finally:
+            recorder.close()
+    return 0
+
+
+def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, recorder: Any, training: Any) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    began, first, loss = time.perf_counter(), recorder.step, float("nan")
+    with Progress(*columns, console=console, disable=args.json) as progress:
+        bar = progress.add_task("", total=args.steps, completed=recorder.step, loss="–")
+        while recorder.step < args.steps:
+            optimizer.zero_grad()
+            value = task.loss(recorder.step + 1)
+            value.backward()
+            optimizer.step()
+            scheduler.step()
+            recorder.record(training)
+            loss = float(value.detach())
+            done = optimizer.last_step
+            progress.update(bar, completed=recorder.step, loss=f"{loss:.4f}")
+            if args.json:
+                facts = {"step": recorder.step, "loss": loss, "lr": done.lr}
+                counts = {"saturated": done.saturated, "underflow": done.underflow, "limited": done.limited}
+                print(json.dumps(facts | counts), flush=True)
+            elif not console.is_terminal and (
+                recorder.step % max(1, args.steps // 10) == 0 or recorder.step == args.steps
+            ):
+                _tell(f"  step {recorder.step}/{args.steps}  loss {loss:.4f}")
+    recorder.finish()
+    seconds = time.perf_counter() - began
+    if args.json:
+        print(json.dumps({"run_id": recorder.run_id.hex(), "steps": recorder.step, "loss": loss, "seconds": seconds}))
+    else:
+        share = recorder.seconds_committing / seconds if seconds else 0.0
+        print(
+            f"finished {recorder.step - first} steps in {seconds:.1f} s ({share:.0%} of it committing), "
+            f"loss {loss:.4f}\n"
+            f"run {recorder.run_id.hex()}"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of ``zk-train``."""
+    return run_command(parser(), _run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""Records a training run: commits to every step, signs it, encrypts its witness, publishes both in one transaction.
+
+A few lines around one's own loop::
+
+    recorder = Recorder.start(optimizer, log, home, circuit, name="my-run", schedule=schedule)
+    for step in range(1, steps + 1):
+        optimizer.zero_grad(); loss(model, step).backward(); optimizer.step()
+        recorder.record(lambda: training_state_bytes)
+    recorder.finish()
+
+``Recorder.resume`` continues a run after a crash, at the step where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from zk_autograd.schedule import Schedule
+
+from producer.checkpoint import Checkpoint, Outgoing, load, save
+from producer.position import Position, locate
+from producer.shards import cut, shard_count
+from schemas.codec import encode
+from schemas.events import (
+    EvidenceClass,
+    Hyper,
+    Role,
+    RunFinished,
+    RunStarted,
+    ScheduleKind,
+    SrsClass,
+    StepCommitted,
+    WitnessShard,
+)
+from schemas.keyring import introduction
+from schemas.signing import event_id, seal
+from schemas.topics import TOPICS
+from zk_autograd.errors import UsageError
+from zk_autograd.eventlog.base import EventLog
+from zk_autograd.fixed_point import Format
+from zk_autograd.home import Home
+from zk_autograd.merkle import all_paths
+from zk_autograd.proofs import proof_system
+from zk_autograd.proofs.base import Circuit, Ints
+from zk_autograd.proofs.witness import Salt, ShardWitness, fresh_noise, fresh_salt, place
+from zk_autograd.statement import Statement
+from zk_autograd.tee import sealing
+from zk_autograd.tee.keys import SigningKey, load_data_key, new_data_key, write_private
+
+
+class OptimizerLike(Protocol):
+    """What the recorder reads of an optimizer: see ``zk_autograd.optim.FixedPointOptimizer``."""
+
+    @property
+    def statement(self) -> Statement: ...
+    @property
+    def format(self) -> Format: ...
+    @property
+    def hyper(self) -> dict[str, float]: ...
+    @property
+    def P(self) -> int: ...
+    @property
+    def parameter_count(self) -> int: ...
+    @property
+    def last_step(self) -> Any: ...
+    def state_arrays(self) -> dict[str, Ints]: ...
+
+
+@dataclass(frozen=True)
+class _State:
+    """The committed state between two steps: root, one point and inclusion path per shard."""
+
+    root: bytes
+    points: list[bytes]
+    paths: list[list[bytes]]
+    salts: list[Salt]
+
+
+class Recorder:
+    """One run, from its start or from its checkpoint. Not for use by several threads.
+
+    Attributes:
+        run_id: the run's id, 32 bytes.
+        step: steps recorded.
+        seconds_committing: time spent on commitments, encryption and checkpoints.
+    """
+
+    run_id: bytes
+    _data_key: bytes
+    _head: bytes
+    _state: _State
+
+    def __init__(
+        self, optimizer: OptimizerLike, log: EventLog, home: Home, circuit: Circuit, name: str, key: SigningKey
+    ) -> None:
+        """Use :meth:`start` or :meth:`resume`."""
+        if circuit.statement.name != optimizer.statement.name or optimizer.P != circuit.P:
+            raise UsageError(
+                f"circuit {circuit.id.hex()[:12]} proves {circuit.statement.name} with a table of {circuit.P}; "
+                f"the optimizer is {optimizer.statement.name} with {optimizer.P}: "
+                f"give the optimizer logrows={(circuit.P + 8).bit_length() - 1}"
+            )
+        self._optimizer, self._circuit, self._key = optimizer, circuit, key
+        self._folder = run_folder(home, name)
+        self._committer = proof_system(circuit.system).committer(circuit)
+        self._shards = shard_count(optimizer.parameter_count, circuit.shard)
+        self._producer = log.producer(f"zk-train-{name}")
+        self._partitions = log.partitions("witness")
+        self.seconds_committing = 0.0
+        self.step = 0
+
+    @classmethod
+    def start(
+        cls, optimizer: OptimizerLike, log: EventLog, home: Home, circuit: Circuit, name: str, schedule: Schedule,
+        training: Callable[[], bytes] = bytes,
+    ) -> Recorder:  # fmt: skip
+        """Begins a run: publishes the trainer's key and RunStarted with the commitment to the initial state.
+
+        Args:
+            training: bytes that a restart of the loop needs (model, data position), called once per checkpoint.
+        Raises:
+            UsageError: a run of this name exists in ``home``, or optimizer and circuit do not fit.
+        """
+        folder = run_folder(home, name)
+        if (folder / "run.json").exists():
+            raise UsageError(f"run {name!r} exists in {folder}: resume it, or choose another name")
+        key = home.signing_key("TRAINER")
+        self = cls(optimizer, log, home, circuit, name, key)
+        data_key_id, self._data_key = new_data_key(home.data_keys)
+        self._state = self._commit_state(optimizer.state_arrays(), [fresh_salt() for _ in range(self._shards)])
+        fmt = optimizer.format
+        started = RunStarted(
+            name=name,
+            nonce=secrets.token_bytes(32),
+            optimizer=circuit.statement.name,
+            hyper=tuple(Hyper(n, v) for n, v in sorted(optimizer.hyper.items())),
+            max_lr=schedule.max_lr,
+            schedule_kind=ScheduleKind(schedule.kind.upper()),
+            schedule=schedule.values,
+            scale_w=fmt.scale_w, scale_g=fmt.scale_g, guard=fmt.guard, clip=fmt.clip,
+            proof_system=circuit.system,
+            circuit_id=circuit.id,
+            srs_id=circuit.srs_id,
+            srs_class=SrsClass(circuit.srs_class),
+            shard_size=circuit.shard,
+            shards=self._shards,
+            state_root=self._state.root,
+            data_key_id=data_key_id,
+        )  # fmt: skip
+        self.run_id = self._head = event_id(encode(started))
+        evidence = home.simulated_evidence("TRAINER", key)
+        intro = introduction(Role.TRAINER, key, EvidenceClass.SIMULATED, evidence, time.time_ns() // 1_000_000)
+        outbox = [
+            Outgoing("steps", key.key_id, intro),
+            Outgoing("steps", self.run_id, seal("steps", started, key)),
+        ]
+        self._save(outbox, training)
+        facts = {"run_id": self.run_id.hex(), "data_key_id": data_key_id.hex(), "circuit_id": circuit.id.hex()}
+        write_private(folder / "run.json", json.dumps(facts | {"finished": False}).encode(), replace=True)
+        self._publish(outbox)
+        return self
+
+    @classmethod
+    def resume(
+        cls, optimizer: OptimizerLike, log: EventLog, home: Home, circuit: Circuit, name: str,
+        restore: Callable[[bytes], None],
+    ) -> Recorder:  # fmt: skip
+        """Continues a run: restores the loop, checks it against the log, publishes what a crash held back.
+
+        Args:
+            restore: takes the bytes that ``training`` gave; must restore the optimizer's exact state.
+        Raises:
+            UsageError: the run cannot go on; says why.
+        """
+        facts = run_facts(home, name)
+        if facts["finished"]:
+            raise UsageError(f"run {name!r} is finished; choose another --run-name")
+        key = home.signing_key("TRAINER")
+        self = cls(optimizer, log, home, circuit, name, key)
+        self.run_id = bytes.fromhex(facts["run_id"])
+        self._data_key = load_data_key(home.data_keys, bytes.fromhex(facts["data_key_id"]))
+        saved = load(self._folder / "checkpoint.sealed", self.run_id, self._data_key)
+        restore(saved.training)
+        self.step, self._head = saved.step, saved.head
+        self._state = self._commit_state(optimizer.state_arrays(), saved.salts)
+        if self._state.root != saved.state_root:
+            raise UsageError(f"run {name!r}: the restored model is not the one that was committed at step {saved.step}")
+        # The producer is open, so an older instance is fenced off: nobody else moves the log from here on.
+        position = locate(log, self.run_id, key)
+        if position.finished:
+            raise UsageError(f"run {name!r} is finished in the log; choose another --run-name")
+        if position == Position(saved.step, saved.head, False):
+            return self
+        if position.step == saved.step - 1 or (saved.step == 0 and position.head is None):
+            self._publish(saved.outbox)
+            return self
+        raise UsageError(
+            f"run {name!r} cannot go on: the log is at step {position.step}, the checkpoint at step {saved.step}. "
+            + (
+                "The checkpoint was rolled back, or another copy of the run went on"
+                if position.step >= saved.step
+                else "The log lost events that were published"
+            )
+            + "; start a new run under another --run-name"
+        )
+
+    def record(self, training: Callable[[], bytes] = bytes) -> None:
+        """Commits to the optimizer's last step and publishes it with its encrypted witness.
+
+        Raises:
+            UsageError: the optimizer's last step is not the run's next.
+            FencedError: another instance of this run took over.
+        """
+        began = time.perf_counter()
+        done, circuit = self._optimizer.last_step, self._circuit
+        if done is None or done.step != self.step + 1:
+            got = "none" if done is None else f"step {done.step}"
+            raise UsageError(f"record: expected the optimizer to have taken step {self.step + 1}, its last is {got}")
+        st, before = circuit.statement, self._state
+        pre, g = cut(done.pre, circuit.shard), cut({"g": done.g}, circuit.shard)
+        post = cut(done.post, circuit.shard)
+        hints = cut(done.hints, circuit.shard) if st.hints else [{} for _ in post]
+        after = self._commit_shards(post, [fresh_salt() for _ in post])
+        witnesses, work = [], []
+        for i in range(self._shards):
+            w = ShardWitness(
+                pre[i], g[i]["g"], fresh_noise(circuit.noise, circuit.P), before.salts[i], after.salts[i], fresh_salt()
+            )
+            witnesses.append(w)
+            column = np.concatenate([w.g, *(hints[i][n] for n in st.hints), w.noise])
+            work.append(self._committer.commit(column, w.salt_work))
+        work_root, work_paths = all_paths(work)
+        public = tuple(st.public_vector(done.public))
+        event = StepCommitted(
+            run_id=self.run_id, step=done.step, previous=self._head, lr=done.lr, public=public,
+            state_root=after.root, work_root=work_root,
+            saturated=done.saturated, underflow=done.underflow, limited=done.limited,
+        )  # fmt: skip
+        self._head = event_id(encode(event))
+        outbox = [Outgoing("steps", self.run_id, seal("steps", event, self._key))]
+        for i, w in enumerate(witnesses):
+            where = place(self.run_id, done.step, i, before.points[i], after.points[i], work[i])
+            shard = WitnessShard(
+                run_id=self.run_id, step=done.step, shard=i, circuit_id=circuit.id, public=public,
+                pre=before.points[i], post=after.points[i], work=work[i],
+                pre_path=tuple(before.paths[i]), post_path=tuple(after.paths[i]), work_path=tuple(work_paths[i]),
+                ciphertext=sealing.seal(self._data_key, where, w.to_bytes(st)),
+            )  # fmt: skip
+            # Proofs need no order among each other, so shards go round the partitions: provers share evenly.
+            partition = ((done.step - 1) * self._shards + i) % self._partitions
+            key = self.run_id + i.to_bytes(4, "big")
+            outbox.append(Outgoing("witness", key, seal("witness", shard, self._key), partition))
+        self.step, self._state = done.step, after
+        self._save(outbox, training)
+        self.seconds_committing += time.perf_counter() - began
+        self._publish(outbox)
+
+    def finish(self) -> None:
+        """Publishes RunFinished; the run takes no further step."""
+        event = RunFinished(self.run_id, self._head, self.step, self._state.root)
+        self._publish([Outgoing("steps", self.run_id, seal("steps", event, self._key))])
+        facts = json.loads((self._folder / "run.json").read_text())
+        write_private(self._folder / "run.json", json.dumps(facts | {"finished": True}).encode(), replace=True)
+
+    @property
+    def shards(self) -> int:
+        """Proofs per step."""
+        return self._shards
+
+    def close(self) -> None:
+        """Releases the log's producer."""
+        self._producer.close()
+
+    def _commit_state(self, arrays: dict[str, Ints], salts: list[Salt]) -> _State:
+        return self._commit_shards(cut(arrays, self._circuit.shard), salts)
+
+    def _commit_shards(self, shards: list[dict[str, Ints]], salts: list[Salt]) -> _State:
+        names = self._circuit.statement.state
+        points = [
+            self._committer.commit(np.concatenate([s[n] for n in names]), salt)
+            for s, salt in zip(shards, salts, strict=True)
+        ]
+        root, paths = all_paths(points)
+        return _State(root, points, paths, salts)
+
+    def _save(self, outbox: list[Outgoing], training: Callable[[], bytes]) -> None:
+        state = self._state
+        saved = Checkpoint(self.run_id, self.step, self._head, state.root, state.salts, outbox, training())
+        save(self._folder / "checkpoint.sealed", saved, self._data_key)
+
+    def _publish(self, outbox: list[Outgoing]) -> None:
+        with self._producer.transaction() as transaction:
+            for m in outbox:
+                transaction.send(TOPICS[m.topic].name, m.key, m.value, m.partition)
+
+
+def run_folder(home: Home, name: str) -> Path:
+    """Where a run's own files are; UsageError for a name that is no plain file name."""
+    if not name or len(name) > 100 or not all(c.isalnum() or c in "._-" for c in name) or name.startswith("."):
+        raise UsageError(f"run name {name[:40]!r}: expected letters, digits, '.', '_' and '-', at most 100")
+    return home.runs / name
+
+
+def run_facts(home: Home, name: str) -> dict[str, Any]:
+    """Run id, data key id, circuit id and whether it is finished; UsageError if there is no such run."""
+    path = run_folder(home, name) / "run.json"
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text())
+    except OSError:
+        raise UsageError(f"no run {name!r} in {home.runs}") from None
+    return facts

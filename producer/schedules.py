@@ -1,0 +1,45 @@
+"""Learning-rate schedules of torch, written down before the run so that an auditor can hold it to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from zk_autograd.schedule import Schedule
+
+from zk_autograd.errors import UsageError
+
+MAX_TABLE = 4096
+
+
+def _scheduler(kind: str, optimizer: Any, steps: int) -> Any:
+    if kind == "constant":
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, _one)
+    if kind == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    return torch.optim.lr_scheduler.StepLR(optimizer, step_size=max(1, steps // 3), gamma=0.3)
+
+
+def _one(_step: int) -> float:
+    return 1.0
+
+
+def declare(kind: str, optimizer: Any, steps: int) -> tuple[Schedule, Any]:
+    """The declared schedule of a run and the torch scheduler that follows it.
+
+    The table comes from running the same scheduler on a stand-in with the same rate, so every value is the very float
+    that the run will use.
+    """
+    lr = float(optimizer.param_groups[0]["lr"])
+    scheduler = _scheduler(kind, optimizer, steps)
+    if kind == "constant":
+        return Schedule("constant", (lr,), lr), scheduler
+    if steps > MAX_TABLE:
+        raise UsageError(f"--lr-schedule {kind}: expected at most {MAX_TABLE} steps for a declared table, got {steps}")
+    stand_in = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    twin, values = _scheduler(kind, stand_in, steps), []
+    for _ in range(steps):
+        values.append(float(stand_in.param_groups[0]["lr"]))
+        stand_in.step()
+        twin.step()
+    return Schedule("table", tuple(values), max(values)), scheduler

@@ -1,0 +1,41 @@
+"""What ``zk-train`` trains: a model and the loss of each step's batch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from zk_autograd.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Task:
+    """Attributes:
+
+    model: the module to train; all its parameters that require gradients are proven.
+    loss: the scalar loss of step ``t`` (1-based); must depend on ``t`` and the model only, so that a restarted run
+        takes the same batches.
+    """
+
+    model: torch.nn.Module
+    loss: Callable[[int], torch.Tensor]
+
+
+def load_task(path: str, seed: int, batch: int) -> Task:
+    """Calls ``package.module:function`` with ``seed`` and ``batch``; it must return a :class:`Task`."""
+    module_name, _, function_name = path.partition(":")
+    if not function_name:
+        raise UsageError(f"--task {path!r}: expected MODULE:FUNCTION, for example producer.digits:mlp")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"--task {path!r}: {error}; run from the folder that holds the module, or install it"
+        ) from None
+    task = function(seed=seed, batch=batch)
+    if not isinstance(task, Task):
+        raise UsageError(f"--task {path!r}: expected it to return a producer.task.Task, got {type(task).__name__}")
+    return task

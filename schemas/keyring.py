@@ -1,0 +1,82 @@
+"""Which keys may sign what: introduced by attested evidence, judged by a policy that the reader chose. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.events import EnclaveAttested, Event, EvidenceClass, Role
+from schemas.signing import Opened, decode_unverified, open_introduction, open_signed, seal
+from zk_autograd.errors import VerificationError
+from zk_autograd.policy import Policy
+from zk_autograd.tee.evidence import verify_evidence
+from zk_autograd.tee.keys import SigningKey
+
+SIGNERS: dict[str, frozenset[Role]] = {
+    "steps": frozenset({Role.TRAINER}),
+    "witness": frozenset({Role.TRAINER}),
+    "proofs": frozenset({Role.PROVER}),
+    "ledger": frozenset({Role.LEDGER}),
+    "checkpoints": frozenset({Role.LEDGER}),
+    "anchors": frozenset({Role.ANCHOR}),
+    "dead-letters": frozenset({Role.PROVER, Role.LEDGER, Role.ANCHOR}),
+}
+"""The roles whose keys may sign on a topic (introductions on ``steps`` are signed by the key they introduce)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A key that the policy accepts, and why."""
+
+    role: Role
+    public_key: bytes
+    evidence_class: EvidenceClass
+
+
+class KeyRing:
+    """Keys with evidence that ``policy`` accepts."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.keys: dict[bytes, Known] = {}
+
+    def introduce(self, opened: Opened[EnclaveAttested]) -> None:
+        """Takes an introduction that :func:`open_introduction` has opened.
+
+        Raises:
+            VerificationError: evidence of a class or under a root that the policy does not accept, or a key that has
+                another role already.
+        """
+        event = opened.event
+        if event.evidence_class.value not in self._policy.evidence_classes:
+            raise VerificationError(
+                f"key {opened.key_id.hex()[:12]} ({event.role}): evidence of class {event.evidence_class} is not "
+                "accepted by the policy (evidence_classes)"
+            )
+        verify_evidence(
+            event.evidence_class.value, event.evidence, event.role.value, event.public_key, self._policy.roots
+        )
+        known = self.keys.get(opened.key_id)
+        if known is not None and known.role is not event.role:
+            raise VerificationError(
+                f"key {opened.key_id.hex()[:12]} is introduced as {event.role}, but is {known.role}"
+            )
+        self.keys[opened.key_id] = Known(event.role, event.public_key, event.evidence_class)
+
+    def open(self, topic: str, value: bytes) -> Opened[Event]:
+        """Opens an event signed by a known key of a role that may sign on ``topic``; takes introductions on the way.
+
+        Raises:
+            DecodeError: not one well-formed event of this topic.
+            VerificationError: unknown key, wrong role, or bad signature.
+        """
+        if topic == "steps" and isinstance(decode_unverified(topic, value).event, EnclaveAttested):
+            introduction = open_introduction(topic, value)
+            self.introduce(introduction)
+            return introduction
+        roles = SIGNERS[topic]
+        return open_signed(topic, value, {k: v.public_key for k, v in self.keys.items() if v.role in roles})
+
+
+def introduction(role: Role, key: SigningKey, evidence_class: EvidenceClass, evidence: bytes, issued_ms: int) -> bytes:
+    """A sealed EnclaveAttested for the topic ``steps``, signed by the key it introduces."""
+    return seal("steps", EnclaveAttested(role, key.public_key, evidence_class, evidence, issued_ms), key)

@@ -1,0 +1,63 @@
+"""A home's circuits: find one for a job, make it where it may be made, load one by id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from zk_autograd.errors import UsageError, VerificationError
+from zk_autograd.home import Home
+from zk_autograd.proofs import DEFAULT_SYSTEM, proof_system
+from zk_autograd.proofs.base import PROFILES, Circuit
+from zk_autograd.statement import statement
+
+
+def make_circuit(
+    home: Home, optimizer: str, profile: str, srs: Path | None, dev: bool, say: Callable[[str], None]
+) -> Circuit:
+    """Sets a circuit up in ``home`` and adds it to the home's policy; UsageError if no SRS is given or allowed."""
+    system, chosen = proof_system(DEFAULT_SYSTEM), PROFILES[profile]
+    if dev:
+        home.opt_in_to_simulation()
+    if srs is None:
+        if not dev:
+            raise UsageError(
+                "no SRS: give the public ceremony's file with --srs FILE, or --dev for an insecure local one"
+            )
+        srs = system.dev_srs(home.path, chosen.logrows, say)
+    circuit = system.set_up(statement(optimizer), chosen, srs, home.path, say)
+    home.allow_circuit(circuit.id)
+    return circuit
+
+
+def find_circuit(home: Home, optimizer: str, profile: str) -> Circuit | None:
+    """A circuit of the home's policy for this optimizer and profile that can prove, if there is one."""
+    if not home.policy_path.exists():
+        return None
+    system, P = proof_system(DEFAULT_SYSTEM), PROFILES[profile].P
+    for circuit_id in sorted(home.policy().circuits or ()):
+        if (home.path / "circuits" / circuit_id.hex()).exists():
+            circuit = system.load(circuit_id, home.path)
+            if circuit.statement.name == optimizer and circuit.P == P:
+                return circuit
+    return None
+
+
+class CircuitStore:
+    """Loads circuits by id, each once.
+
+    Args:
+        folder: a home's path, with ``circuits/`` and ``srs/`` below it.
+        allowed: ids that may be used; None allows every circuit of the folder.
+    """
+
+    def __init__(self, folder: Path, allowed: frozenset[bytes] | None) -> None:
+        self._allowed = allowed
+        self._load = lru_cache(maxsize=None)(lambda circuit_id: proof_system(DEFAULT_SYSTEM).load(circuit_id, folder))
+
+    def __call__(self, circuit_id: bytes) -> Circuit:
+        """The circuit; VerificationError if the policy does not allow it, UsageError if it is not there."""
+        if self._allowed is not None and circuit_id not in self._allowed:
+            raise VerificationError(f"circuit {circuit_id.hex()}: not one that the policy allows (circuits)")
+        return self._load(circuit_id)
