@@ -1,0 +1,93 @@
+"""One step of a statement on torch tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from zk_autograd.errors import FormatError
+from zk_autograd.statement import Public, Statement
+
+CHUNK = 1 << 16
+"""Elements that are worked on at a time on a CPU, so that intermediate values stay in its caches."""
+
+
+def isqrt(x: torch.Tensor) -> torch.Tensor:
+    """Exact integer square roots of int64 values in ``[0, 2**52)``.
+
+    They are exact in float64, and IEEE 754's square root is correctly rounded, so truncating it is wrong only if the
+    rounding reaches the next integer ``k``. It does not: below ``2**52`` the root of ``k*k - 1`` lies more than
+    ``1/(2*k) >= 2**-27`` below ``k <= 2**26``, where floats are at most ``2**-27`` apart and rounding moves a value by
+    at most ``2**-28``.
+    """
+    return x.to(torch.float64).sqrt_().to(torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Advanced:
+    """State after a step, hints, the gradient as used, and how many of its elements were set to zero to fit."""
+
+    post: dict[str, torch.Tensor]
+    hints: dict[str, torch.Tensor]
+    g: torch.Tensor
+    limited: int
+
+
+def advance(st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub: Public, P: int) -> Advanced:
+    """The statement's step, held to the table: ``-P/2 <= w - w' < P/2``, and ``2*s + E <= P`` where there is an s.
+
+    An element whose step would leave the table gets a zero gradient instead, and is counted. The formats that
+    :meth:`Statement.choose_format` makes leave room for every gradient sequence, so this is for states from elsewhere.
+
+    Args:
+        pre, g: int64 of shape (n,), on one device.
+    Raises:
+        FormatError: an element does not fit even so.
+    """
+    post, hints = _advance(st, pre, g, pub, P)
+    outside = _outside(pre, post, hints, pub, P)
+    if outside is None:
+        return Advanced(post, hints, g, 0)
+    g = torch.where(outside, 0, g)
+    post, hints = _advance(st, pre, g, pub, P)
+    still = _outside(pre, post, hints, pub, P)
+    if still is not None:
+        raise FormatError(
+            f"optimizer: the steps of {int(torch.count_nonzero(still))} parameters do not fit a table of {P} even with "
+            "a gradient of zero; no step was taken: lower the learning rate"
+        )
+    return Advanced(post, hints, g, int(torch.count_nonzero(outside)))
+
+
+def _advance(
+    st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub: Public, P: int
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    if g.device.type != "cpu" or len(g) <= CHUNK:
+        return st.advance(pre, g, pub, P, isqrt)
+    post = {name: torch.empty_like(g) for name in st.state}
+    hints = {name: torch.empty_like(g) for name in st.hints}
+    for start in range(0, len(g), CHUNK):
+        part = slice(start, start + CHUNK)
+        made = st.advance({name: x[part] for name, x in pre.items()}, g[part], pub, P, isqrt)
+        for target, source in zip((post, hints), made, strict=True):
+            for name, value in source.items():
+                target[name][part] = value
+    return post, hints
+
+
+def _outside(
+    pre: Mapping[str, torch.Tensor], post: Mapping[str, torch.Tensor], hints: Mapping[str, torch.Tensor], pub: Public,
+    P: int,
+) -> torch.Tensor | None:  # fmt: skip
+    """Which elements leave the table; None if none does."""
+    dw = pre["w"] - post["w"]
+    low, high = dw.aminmax()
+    inside = int(low) >= -(P // 2) and int(high) < P - P // 2
+    if "s" in hints:
+        inside = inside and 2 * int(hints["s"].max()) + pub.E <= P
+    if inside:
+        return None
+    outside = (dw < -(P // 2)) | (dw >= P - P // 2)
+    return outside | (2 * hints["s"] + pub.E > P) if "s" in hints else outside
