@@ -80,8 +80,9 @@ class Adam(Statement):
         scale, _ = scale_for(clip, (P - 1) // 2 >> GUARD // 2)
         for scale_g in range(scale, -1, -1):
             limit = (P - cls._E(hyper, 1 << FRACTION_BITS, scale_g)) // 2 >> GUARD // 2
-            if limit >= max(1.0, 0.995 * clip * 2.0**scale_g):
-                return scale_g, max(1, min(limit, math.floor(clip * 2.0**scale_g)))
+            fixed = min(limit, math.floor(clip * 2.0**scale_g))
+            if fixed >= 1 and limit >= 0.995 * clip * 2.0**scale_g:
+                return scale_g, fixed
         raise FormatError(f"adam: eps {hyper['eps']!r} and clip {clip!r} together do not fit a table of {P}")
 
     @staticmethod
