@@ -36,7 +36,7 @@ def run() -> dict[str, Any]:
                 raise RuntimeError(next(v.reason for v in verdicts if v.commitments is None))
             began = time.perf_counter()
             for _ in range(PROOFS):
-                if ezkl.verify(*files, False) is not True:
+                if ezkl.verify(files[0], files[1], files[2], files[3], False) is not True:
                     raise RuntimeError("the peer refused the proof")
             theirs.append(PROOFS / (time.perf_counter() - began))
     value, peer = statistics.median(ours), statistics.median(theirs)

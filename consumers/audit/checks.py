@@ -57,6 +57,7 @@ def audit(
     for finding in found.findings:
         out.violated(finding.check, finding.text)
     out.checks[0].detail = f"{found.records} records" + (f", {found.refused} known as refused" if found.refused else "")
+    out.checks[1].detail = f"{len(found.used_keys)} keys"
     # 2
     _start(out, found, policy, find_circuit)
     # 3 and 4
@@ -165,6 +166,7 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
                 out.violated(finding.check, finding.text)
     out.proven = len(steps)
     waiting = len(chain.steps) - len(entered)
+    out.checks[6].detail = f"{chain.statement.name} state, gradient and public integers of {len(accepted)} shard(s)"
     out.checks[5].detail = f"{len(accepted)} of {len(slots)} shard proofs"
     if waiting > 0:
         out.unchecked(

@@ -52,11 +52,11 @@ def _in_memory(name: str, folder: str, content: bytes = b"") -> str:
     return path
 
 
-def _witness(job: dict[str, Any], ezkl: Any, *keys: str) -> str:
+def _witness(job: dict[str, Any], ezkl: Any) -> str:
     """Makes EZKL's witness file from the job's columns; RuntimeError if they do not satisfy the circuit."""
     data = json.dumps({"input_data": job.pop("columns")}).encode()
     source, target = _in_memory("input.json", job["folder"], data), _in_memory("witness.json", job["folder"])
-    _call(ezkl.gen_witness, source, job["compiled"], target, *keys)
+    _call(ezkl.gen_witness, source, job["compiled"], target)
     return target
 
 
@@ -93,7 +93,7 @@ def _mock(job: dict[str, Any], ezkl: Any) -> Any:
 
 
 def _prove(job: dict[str, Any], ezkl: Any) -> Any:
-    witness = _witness(job, ezkl, job["vk"], job["srs"])
+    witness = _witness(job, ezkl)
     return _call(ezkl.prove, witness, job["compiled"], job["pk"], job["proof"], job["srs"]) is not None
 
 
