@@ -31,7 +31,9 @@ def _number(x: float) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Prints one JSON object for a name with ``--json``, else a table."""
-    p = argparse.ArgumentParser(prog="python -m bench", description=__doc__, epilog="example: python -m bench prove-adam --json")
+    p = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, epilog="example: python -m bench fold --json"
+    )
     p.add_argument("name", nargs="?", choices=sorted(BENCHES))
     p.add_argument("--json", action="store_true", help="print JSON, one object a line")
     args = p.parse_args(argv)

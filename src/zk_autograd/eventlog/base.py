@@ -12,10 +12,22 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 
+from zk_autograd.errors import FencedError
+
 MAX_RECORD_BYTES = 900_000
 """Largest value sent or taken: below the brokers' default of 1 MiB with room for headers and batch overhead."""
 
+MAX_KEY_BYTES = 1024
+"""Largest key sent or taken."""
+
 TopicPartition = tuple[str, int]
+
+
+class PartitionLostError(FencedError):
+    """The group gave a partition to another member before its records were committed: nothing was written.
+
+    The producer still works. Call :meth:`Group.rewind`, forget what came of the records, and poll on.
+    """
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,11 @@ class Reader(ABC):
 
     @abstractmethod
     def poll(self, timeout: float, max_records: int = 500) -> list[Record]:
-        """Up to ``max_records`` next records; an empty list after ``timeout`` seconds without any."""
+        """Up to ``max_records`` next records; an empty list after ``timeout`` seconds without any.
+
+        Raises:
+            EventLogError: the log cannot be read: no broker answers, the file is damaged, records are gone.
+        """
 
     @abstractmethod
     def read_to_end(self) -> Iterator[Record]:
@@ -67,7 +83,10 @@ class Reader(ABC):
 
 
 class Group(ABC):
-    """One member of a consumer group: gets the records of the partitions that are assigned to it."""
+    """One member of a consumer group: gets the records of the partitions that are assigned to it.
+
+    A partition changes hands only while its member polls, or once that member is taken for dead.
+    """
 
     @abstractmethod
     def poll(self, timeout: float, max_records: int = 1) -> list[Record]:
@@ -93,21 +112,26 @@ class Group(ABC):
 
 
 class Transaction(ABC):
-    """What becomes visible together, or not at all."""
+    """What becomes visible together, or not at all. It is held in memory until the commit."""
 
     @abstractmethod
     def send(self, topic: str, key: bytes, value: bytes, partition: int | None = None) -> None:
         """Append a record; without ``partition`` the key decides (equal keys, same partition).
 
         Raises:
-            UsageError: the value is over MAX_RECORD_BYTES (nothing was sent, the transaction goes on).
+            UsageError: the value is over MAX_RECORD_BYTES, the key over MAX_KEY_BYTES, or there is no such topic or
+                partition (nothing was sent, the transaction goes on).
         """
 
     @abstractmethod
     def consumed(self, group: Group, records: Sequence[Record]) -> None:
         """Move the group's committed offsets past ``records``.
 
-        The commit raises FencedError if the member has lost one of the partitions meanwhile.
+        The commit raises PartitionLostError, and writes nothing, if the member has lost one of the partitions
+        meanwhile.
+
+        Raises:
+            UsageError: the group's last polls did not return these records, or they are committed already.
         """
 
 
@@ -119,8 +143,10 @@ class Producer(ABC):
         """``with producer.transaction() as t``: commits at the end, aborts on an exception.
 
         Raises:
+            PartitionLostError: see :meth:`Transaction.consumed`; nothing was written, the producer still works.
             FencedError: a newer producer has this transactional id: stop, do not retry.
-            EventLogError: the commit failed; re-read the log before acting, the outcome may be unknown.
+            EventLogError: the commit failed; the message says whether the outcome is known. Open a new producer: that
+                settles whatever this one left open. Then re-read the log before acting.
         """
 
     @abstractmethod
@@ -149,7 +175,12 @@ class EventLog(ABC):
 
     @abstractmethod
     def reader(self, topics: Sequence[str], start: Mapping[TopicPartition, int] | None = None) -> Reader:
-        """A reader of all partitions of ``topics``, from ``start`` (first offset to return) or the beginning."""
+        """A reader of all partitions of ``topics``, from ``start`` (first offset to return) or the beginning.
+
+        Raises:
+            UsageError: there is no such topic, or ``start`` names a partition outside them.
+            EventLogError: the log ends before ``start``: it is another log, or was rolled back.
+        """
 
     @abstractmethod
     def group(self, group_id: str, topics: Sequence[str]) -> Group:
@@ -160,7 +191,8 @@ class EventLog(ABC):
         """A transactional producer; fences off any older one with the same id."""
 
     @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close after the readers, groups and producers that were made from it."""
 
     def __enter__(self) -> EventLog:
         return self
