@@ -27,6 +27,7 @@ def hostile_gradients(fmt: Format, P: int, hyper: dict[str, float], steps: int) 
     clip = fmt.clip
     beta1, beta2 = hyper.get("beta1", hyper.get("momentum", 0.0)), hyper.get("beta2", 0.999)
     growth = beta2 / beta1 if beta1 else 2.0
+    growing = growth ** np.clip(t - steps + 1.0, -400, 0)
     c2 = (P - round(beta2 * P)) << fmt.guard
     offsets = np.array([rounding_offset(int(step), P) for step in t + 1])
     columns = [
@@ -36,7 +37,7 @@ def hostile_gradients(fmt: Format, P: int, hyper: dict[str, float], steps: int) 
         # one spike, small and large
         np.where(t == steps // 2, clip, 0), np.where(t == steps // 2, -3, 0),
         # Cauchy-Schwarz's worst case for m / sqrt(v): growth by beta2 / beta1 after zeros, at its peak at the end
-        *(sign * np.floor(peak * growth ** np.clip(t - steps + 1.0, -400, 0)) for sign in (1, -1) for peak in (clip, 1000, 50)),
+        *(sign * np.floor(peak * growing) for sign in (1, -1) for peak in (clip, 1000, 50)),
         # the largest gradients that v rounds away, in both directions; and constant ones of about that size
         *(sign * np.sqrt((P - 1 - offsets) // c2).astype(np.int64) for sign in (1, -1)),
         *(np.full(steps, g) for g in (-1, 1, -4, 4, -8, 8, -16, 16, -31, 31)),
@@ -59,7 +60,7 @@ def test_no_hostile_gradients_leave_the_table_at_the_largest_rate(
 
 
 def largest_small_step(P: int, hyper: dict[str, float], steps: int, width: int) -> float:
-    """The largest ``|m'| * A / (2s + E)`` per unit of ``lr * 2**scale_w`` over all gradients with ``v`` below ``width``.
+    """The largest ``|m'| * A / (2s + E)`` per unit of ``lr * 2**scale_w``, over all gradients that keep ``v < width``.
 
     Exhaustive: for every ``v`` only the most negative ``m`` that any gradient sequence reaches needs to be kept, since
     a more negative ``m`` never leads to a less negative one.
