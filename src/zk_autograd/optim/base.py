@@ -254,7 +254,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
     def _group_hyper(self) -> dict[str, Any]:
         """The groups' hyper-parameters, learning rate included; UsageError if the groups differ."""
         first = self.param_groups[0]
-        for i, group in enumerate(self.param_groups):
+        for i, group in enumerate(self.param_groups[1:], 1):
             for key in ("lr", *self._hyper_keys):
                 if group[key] != first[key]:
                     raise UsageError(
