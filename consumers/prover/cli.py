@@ -33,7 +33,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_common(p)
-    p.add_argument("--name", default="", help="name of this prover; each has a signing key of its own")
+    p.add_argument(
+        "--name",
+        default="",
+        help="name of this prover, one per process: a second one of that name takes over and the first ends",
+    )
     p.add_argument("--group", default="zk-prove", help="consumer group (default: %(default)s)")
     p.add_argument("--time-limit", type=float, default=600.0, metavar="SECONDS", help="for one proof (default: 600)")
     p.add_argument(
@@ -46,12 +50,14 @@ def _run(args: argparse.Namespace) -> int:
     home, report = Home(args.home), Reporter(args.json)
     policy = policy_of(args)
     key = home.signing_key("PROVER", args.name)
-    instance = f"zk-prove-{args.name}-{os.getpid()}-{secrets.token_hex(4)}"
+    # A prover with a name ends at once what its predecessor left open when it was killed; what one without a name
+    # leaves open, readers wait for until the log gives it up (about a minute on Kafka).
+    instance = args.name or f"{os.getpid()}-{secrets.token_hex(4)}"
     with open_event_log(log_url(args)) as log:
-        announce(log, home, Role.PROVER, key, f"{instance}-announce")
+        announce(log, home, Role.PROVER, key, f"zk-prove-announce-{instance}")
         view = StepsView(log, policy)
         view.refresh()
-        with log.producer(instance) as producer, log.group(args.group, ["witness"]) as group:
+        with log.producer(f"zk-prove-{instance}") as producer, log.group(args.group, ["witness"]) as group:
             limits = Limits(args.time_limit, int(args.memory_limit * 2**30))
             circuits = CircuitStore(home.path, policy.circuits)
             worker = Worker(home, circuits, view, group, producer, key, limits, report)
