@@ -89,7 +89,8 @@ def _run(args: argparse.Namespace) -> int:
         import torch
     except ImportError:
         raise UsageError("zk-train needs torch: pip install 'zk-autograd[train]'") from None
-    from producer.recorder import Recorder, run_facts, run_folder
+    from producer.recorder import Recorder
+    from producer.run_files import run_facts, run_folder
     from producer.schedules import declare
     from producer.task import load_task
     from schemas.wire import open_event_log

@@ -14,63 +14,39 @@ A few lines around one's own loop::
 from __future__ import annotations
 
 import json
-import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
-from zk_autograd.schedule import Schedule
 
 from producer.checkpoint import Checkpoint, Outgoing, load, save
+from producer.declaration import OptimizerLike, run_started
 from producer.position import Position, locate
+from producer.run_files import run_facts, run_folder
 from producer.shards import cut, shard_count
 from schemas.codec import encode
 from schemas.events import (
     EvidenceClass,
-    Hyper,
     Role,
     RunFinished,
-    RunStarted,
-    ScheduleKind,
-    SrsClass,
     StepCommitted,
     WitnessShard,
 )
 from schemas.keyring import introduction
-from schemas.signing import event_id, seal
+from schemas.signing import decode_unverified, event_id, seal
 from schemas.topics import TOPICS
 from zk_autograd.errors import UsageError
 from zk_autograd.eventlog.base import EventLog
-from zk_autograd.fixed_point import Format
 from zk_autograd.home import Home
 from zk_autograd.merkle import all_paths
 from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import Circuit, Ints
 from zk_autograd.proofs.witness import Salt, ShardWitness, fresh_noise, fresh_salt, place
-from zk_autograd.statement import Statement
+from zk_autograd.schedule import Schedule
 from zk_autograd.tee import sealing
 from zk_autograd.tee.keys import SigningKey, load_data_key, new_data_key, write_private
-
-
-class OptimizerLike(Protocol):
-    """What the recorder reads of an optimizer: see ``zk_autograd.optim.FixedPointOptimizer``."""
-
-    @property
-    def statement(self) -> Statement: ...
-    @property
-    def format(self) -> Format: ...
-    @property
-    def hyper(self) -> dict[str, float]: ...
-    @property
-    def P(self) -> int: ...
-    @property
-    def parameter_count(self) -> int: ...
-    @property
-    def last_step(self) -> Any: ...
-    def state_arrays(self) -> dict[str, Ints]: ...
 
 
 @dataclass(frozen=True)
@@ -108,13 +84,14 @@ class Recorder:
                 f"give the optimizer logrows={(circuit.P + 8).bit_length() - 1}"
             )
         self._optimizer, self._circuit, self._key = optimizer, circuit, key
-        self._folder = run_folder(home, name)
+        self._home, self._name, self._folder = home, name, run_folder(home, name)
         self._committer = proof_system(circuit.system).committer(circuit)
         self._shards = shard_count(optimizer.parameter_count, circuit.shard)
         self._producer = log.producer(f"zk-train-{name}")
         self._partitions = log.partitions("witness")
         self.seconds_committing = 0.0
         self.step = 0
+        self._over = ""  # why no further step can be recorded here
 
     @classmethod
     def start(
@@ -131,29 +108,16 @@ class Recorder:
         folder = run_folder(home, name)
         if (folder / "run.json").exists():
             raise UsageError(f"run {name!r} exists in {folder}: resume it, or choose another name")
-        key = home.signing_key("TRAINER")
-        self = cls(optimizer, log, home, circuit, name, key)
+        self = cls(optimizer, log, home, circuit, name, home.signing_key("TRAINER"))
+        with self._closed_on_error():
+            self._begin(schedule, training)
+        return self
+
+    def _begin(self, schedule: Schedule, training: Callable[[], bytes]) -> None:
+        optimizer, circuit, home, key = self._optimizer, self._circuit, self._home, self._key
         data_key_id, self._data_key = new_data_key(home.data_keys)
         self._state = self._commit_state(optimizer.state_arrays(), [fresh_salt() for _ in range(self._shards)])
-        fmt = optimizer.format
-        started = RunStarted(
-            name=name,
-            nonce=secrets.token_bytes(32),
-            optimizer=circuit.statement.name,
-            hyper=tuple(Hyper(n, v) for n, v in sorted(optimizer.hyper.items())),
-            max_lr=schedule.max_lr,
-            schedule_kind=ScheduleKind(schedule.kind.upper()),
-            schedule=schedule.values,
-            scale_w=fmt.scale_w, scale_g=fmt.scale_g, guard=fmt.guard, clip=fmt.clip,
-            proof_system=circuit.system,
-            circuit_id=circuit.id,
-            srs_id=circuit.srs_id,
-            srs_class=SrsClass(circuit.srs_class),
-            shard_size=circuit.shard,
-            shards=self._shards,
-            state_root=self._state.root,
-            data_key_id=data_key_id,
-        )  # fmt: skip
+        started = run_started(self._name, optimizer, circuit, schedule, self._shards, self._state.root, data_key_id)
         self.run_id = self._head = event_id(encode(started))
         evidence = home.simulated_evidence("TRAINER", key)
         intro = introduction(Role.TRAINER, key, EvidenceClass.SIMULATED, evidence, time.time_ns() // 1_000_000)
@@ -164,9 +128,8 @@ class Recorder:
         ]
         self._save(outbox, training)
         facts = {"run_id": self.run_id.hex(), "data_key_id": data_key_id.hex(), "circuit_id": circuit.id.hex()}
-        write_private(folder / "run.json", json.dumps(facts | {"finished": False}).encode(), replace=True)
+        write_private(self._folder / "run.json", json.dumps(facts | {"finished": False}).encode(), replace=True)
         self._publish(outbox)
-        return self
 
     @classmethod
     def resume(
@@ -183,43 +146,50 @@ class Recorder:
         facts = run_facts(home, name)
         if facts["finished"]:
             raise UsageError(f"run {name!r} is finished; choose another --run-name")
-        key = home.signing_key("TRAINER")
-        self = cls(optimizer, log, home, circuit, name, key)
-        self.run_id = bytes.fromhex(facts["run_id"])
-        self._data_key = load_data_key(home.data_keys, bytes.fromhex(facts["data_key_id"]))
-        saved = load(self._folder / "checkpoint.sealed", self.run_id, self._data_key)
+        self = cls(optimizer, log, home, circuit, name, home.signing_key("TRAINER"))
+        with self._closed_on_error():
+            # The producer is open, so an older instance is fenced off: nobody else moves the log from here on.
+            self._go_on(log, bytes.fromhex(facts["run_id"]), bytes.fromhex(facts["data_key_id"]), restore)
+        return self
+
+    def _go_on(self, log: EventLog, run_id: bytes, data_key_id: bytes, restore: Callable[[bytes], None]) -> None:
+        self.run_id, name = run_id, self._name
+        self._data_key = load_data_key(self._home.data_keys, data_key_id)
+        saved = load(self._folder / "checkpoint.sealed", run_id, self._data_key)
         restore(saved.training)
         self.step, self._head = saved.step, saved.head
-        self._state = self._commit_state(optimizer.state_arrays(), saved.salts)
+        self._state = self._commit_state(self._optimizer.state_arrays(), saved.salts)
         if self._state.root != saved.state_root:
             raise UsageError(f"run {name!r}: the restored model is not the one that was committed at step {saved.step}")
-        # The producer is open, so an older instance is fenced off: nobody else moves the log from here on.
-        position = locate(log, self.run_id, key)
+        position = locate(log, run_id, self._key)
         if position.finished:
             raise UsageError(f"run {name!r} is finished in the log; choose another --run-name")
         if position == Position(saved.step, saved.head, False):
-            return self
-        if position.step == saved.step - 1 or (saved.step == 0 and position.head is None):
-            self._publish(saved.outbox)
-            return self
-        raise UsageError(
-            f"run {name!r} cannot go on: the log is at step {position.step}, the checkpoint at step {saved.step}. "
-            + (
-                "The checkpoint was rolled back, or another copy of the run went on"
-                if position.step >= saved.step
-                else "The log lost events that were published"
+            return
+        if position.head != _predecessor(saved):
+            raise UsageError(
+                f"run {name!r} cannot go on: the log is at step {position.step}, the checkpoint at step {saved.step}. "
+                + (
+                    "The checkpoint was rolled back, or another copy of the run went on"
+                    if position.step >= saved.step
+                    else "It is another log, or it lost events that were published"
+                )
+                + "; start a new run under another --run-name"
             )
-            + "; start a new run under another --run-name"
-        )
+        self._publish(saved.outbox)
 
     def record(self, training: Callable[[], bytes] = bytes) -> None:
         """Commits to the optimizer's last step and publishes it with its encrypted witness.
 
+        After an error the run goes on with :meth:`resume` only: what was saved and what was published may differ by
+        this step.
+
         Raises:
-            UsageError: the optimizer's last step is not the run's next.
+            UsageError: the optimizer's last step is not the run's next; the run is over here; the disk is full.
             FencedError: another instance of this run took over.
         """
         began = time.perf_counter()
+        self._check_open()
         done, circuit = self._optimizer.last_step, self._circuit
         if done is None or done.step != self.step + 1:
             got = "none" if done is None else f"step {done.step}"
@@ -244,6 +214,7 @@ class Recorder:
             state_root=after.root, work_root=work_root,
             saturated=done.saturated, underflow=done.underflow, limited=done.limited,
         )  # fmt: skip
+        self._over = f"step {done.step} was not published; continue the run with Recorder.resume"
         self._head = event_id(encode(event))
         outbox = [Outgoing("steps", self.run_id, seal("steps", event, self._key))]
         for i, w in enumerate(witnesses):
@@ -262,13 +233,17 @@ class Recorder:
         self._save(outbox, training)
         self.seconds_committing += time.perf_counter() - began
         self._publish(outbox)
+        self._over = ""
 
     def finish(self) -> None:
         """Publishes RunFinished; the run takes no further step."""
+        self._check_open()
+        self._over = "its end was not published; continue the run with Recorder.resume"
         event = RunFinished(self.run_id, self._head, self.step, self._state.root)
         self._publish([Outgoing("steps", self.run_id, seal("steps", event, self._key))])
         facts = json.loads((self._folder / "run.json").read_text())
         write_private(self._folder / "run.json", json.dumps(facts | {"finished": True}).encode(), replace=True)
+        self._over = "the run is finished"
 
     @property
     def shards(self) -> int:
@@ -278,6 +253,14 @@ class Recorder:
     def close(self) -> None:
         """Releases the log's producer."""
         self._producer.close()
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _commit_state(self, arrays: dict[str, Ints], salts: list[Salt]) -> _State:
         return self._commit_shards(cut(arrays, self._circuit.shard), salts)
@@ -291,6 +274,10 @@ class Recorder:
         root, paths = all_paths(points)
         return _State(root, points, paths, salts)
 
+    def _check_open(self) -> None:
+        if self._over:
+            raise UsageError(f"run {self.run_id.hex()[:12]}: {self._over}")
+
     def _save(self, outbox: list[Outgoing], training: Callable[[], bytes]) -> None:
         state = self._state
         saved = Checkpoint(self.run_id, self.step, self._head, state.root, state.salts, outbox, training())
@@ -302,18 +289,7 @@ class Recorder:
                 transaction.send(TOPICS[m.topic].name, m.key, m.value, m.partition)
 
 
-def run_folder(home: Home, name: str) -> Path:
-    """Where a run's own files are; UsageError for a name that is no plain file name."""
-    if not name or len(name) > 100 or not all(c.isalnum() or c in "._-" for c in name) or name.startswith("."):
-        raise UsageError(f"run name {name[:40]!r}: expected letters, digits, '.', '_' and '-', at most 100")
-    return home.runs / name
-
-
-def run_facts(home: Home, name: str) -> dict[str, Any]:
-    """Run id, data key id, circuit id and whether it is finished; UsageError if there is no such run."""
-    path = run_folder(home, name) / "run.json"
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text())
-    except OSError:
-        raise UsageError(f"no run {name!r} in {home.runs}") from None
-    return facts
+def _predecessor(saved: Checkpoint) -> bytes | None:
+    """Id of the event that the checkpoint's own follows; None where that is the run's start."""
+    event = decode_unverified("steps", saved.outbox[0].value).event
+    return event.previous if isinstance(event, StepCommitted) else None
