@@ -10,8 +10,8 @@ import torch
 from zk_autograd.errors import FormatError
 from zk_autograd.statement import Public, Statement
 
-CHUNK = 1 << 16
-"""Elements that are worked on at a time on a CPU, so that intermediate values stay in its caches."""
+CHUNK = 1 << 17
+"""Elements that are worked on at a time on a CPU: intermediate values stay in its caches and cost no fresh memory."""
 
 
 def isqrt(x: torch.Tensor) -> torch.Tensor:
@@ -82,12 +82,13 @@ def _outside(
     P: int,
 ) -> torch.Tensor | None:  # fmt: skip
     """Which elements leave the table; None if none does."""
-    dw = pre["w"] - post["w"]
-    low, high = dw.aminmax()
-    inside = int(low) >= -(P // 2) and int(high) < P - P // 2
+    parts = zip(torch.split(pre["w"], CHUNK), torch.split(post["w"], CHUNK), strict=True)
+    ends = torch.stack([end for before, after in parts for end in (before - after).aminmax()])
+    inside = int(ends.min()) >= -(P // 2) and int(ends.max()) < P - P // 2
     if "s" in hints:
         inside = inside and 2 * int(hints["s"].max()) + pub.E <= P
     if inside:
         return None
+    dw = pre["w"] - post["w"]
     outside = (dw < -(P // 2)) | (dw >= P - P // 2)
     return outside | (2 * hints["s"] + pub.E > P) if "s" in hints else outside
