@@ -53,6 +53,14 @@ class Policy:
         return json.dumps(content, indent=2) + "\n"
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError if it names an entry twice, of which Python would keep the last."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("an entry is there twice")
+    return result
+
+
 def load_policy(path: Path) -> Policy:
     """Reads a policy file strictly: an unknown or misspelt entry is an error, not a weaker policy.
 
@@ -62,7 +70,7 @@ def load_policy(path: Path) -> Policy:
     try:
         if path.stat().st_size > 1 << 20:
             raise UsageError(f"policy {path}: larger than 1 MiB")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once_each)
     except OSError as error:
         raise UsageError(f"policy {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -82,8 +90,11 @@ def load_policy(path: Path) -> Policy:
 
     def ids(key: str, value: object) -> frozenset[bytes]:
         try:
+            # The string's length too: fromhex skips white space.
             if isinstance(value, list) and all(isinstance(v, str) and len(v) == 64 for v in value):
-                return frozenset(bytes.fromhex(v) for v in value)
+                found = frozenset(bytes.fromhex(v) for v in value)
+                if all(len(v) == 32 for v in found):
+                    return found
         except ValueError:
             pass
         raise UsageError(f"policy {path}: {key}: expected a list of 32-byte values in hex")

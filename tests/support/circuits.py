@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -108,7 +108,7 @@ def circuit_cache(pytestconfig: pytest.Config) -> Iterator[CircuitCache]:
 @pytest.fixture(scope="session")
 def real_circuit(circuit_cache: CircuitCache) -> Callable[[str], Circuit]:
     """A real circuit by its optimizer's name, with proving key and verifying key."""
-    return lru_cache(maxsize=None)(circuit_cache.circuit)
+    return cache(circuit_cache.circuit)
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +144,7 @@ def fresh_home(tmp_path_factory: pytest.TempPathFactory, real_circuit: Callable[
 def mock_circuit(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Circuit]:
     """Circuits that the mock prover takes: the real graph and a tight table, few parameters, no keys."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def make(name: str, logrows: int = 12, shard: int = 40, noise: int = 16) -> Circuit:
         folder = tmp_path_factory.mktemp(f"mock-{name}")
         Ezkl()._compile(STATEMENTS[name], 2**logrows - 8, 3, shard, noise, folder)

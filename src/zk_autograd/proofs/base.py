@@ -196,13 +196,16 @@ def isqrt(x: Ints) -> Ints:
 
 def check_bounds(
     st: Statement,
-    pre: Mapping[str, Ints],
-    post: Mapping[str, Ints],
-    g: Ints,
-    hints: Mapping[str, Ints],
+    pre: Mapping[str, Any],
+    post: Mapping[str, Any],
+    g: Any,
+    hints: Mapping[str, Any],
     pub: Public,
     P: int,
 ) -> list[str]:
-    """Names of the bounds that do not hold; empty for a witness that the circuit accepts."""
+    """Names of the bounds that do not hold; empty for a witness that the circuit accepts.
+
+    Takes arrays of int64, which may wrap around, or of Python's integers (dtype object), which cannot.
+    """
     bounds: dict[str, Any] = st.bounds(pre, post, g, hints, pub, P)
     return [name for name, value in bounds.items() if int(value.min()) < 0 or int(value.max()) >= P]

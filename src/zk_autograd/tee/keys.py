@@ -116,8 +116,11 @@ def load_data_key(folder: Path, key_id_: bytes) -> bytes:
 
 def write_private(path: Path, data: bytes, *, replace: bool) -> None:
     """Writes a file of mode 0600 atomically and durably; without ``replace`` an existing file is kept."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; nothing was changed") from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -23,7 +23,7 @@ _MEMORY_FOLDERS = ("/dev/shm", "/run/shm")  # noqa: S108 - looked up, used only 
 def private_folder() -> Iterator[Path]:
     """A folder of mode 0700 for secrets in passing: in memory where the system has a tmpfs, else in the temp folder."""
     parent = next((p for p in _MEMORY_FOLDERS if os.access(p, os.W_OK)), None)
-    with tempfile.TemporaryDirectory(prefix="zk-", dir=parent) as name:
+    with tempfile.TemporaryDirectory(prefix=f"zk-{os.getpid()}-", dir=parent) as name:
         yield Path(name)
 
 

@@ -254,5 +254,7 @@ def _read(path: Path) -> bytes:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(_read(path))
+    result = json.loads(_read(path))
+    if not isinstance(result, dict):
+        raise ValueError(f"{path.name}: expected a JSON object")
     return result

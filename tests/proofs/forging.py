@@ -1,0 +1,214 @@
+"""Witnesses that lie, made in the circuit's own arithmetic: integers modulo the field's prime.
+
+An element is one parameter's part of a witness: ``{"pre.w": ..., "post.w": ..., "g": ..., "s": ...}``. Everything is
+derived from a statement's own :meth:`bounds`, evaluated on Python integers; none of the rules is repeated here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from zk_autograd.field import MODULUS
+from zk_autograd.proofs.base import Circuit, Columns, Ints, isqrt
+from zk_autograd.proofs.witness import fresh_noise, fresh_salt
+from zk_autograd.statement import Public, Statement
+
+Element: TypeAlias = dict[str, int]
+
+ROOT_BOUND = "s*s <= v'"
+
+LINEAR: dict[str, dict[str, str]] = {
+    "adam": {
+        "post.m": "m' is the rounded mean",
+        "post.v": "v' is the rounded mean",
+        "post.w": "dw*D <= A*m'",
+    },
+    "sgd": {"post.w": "dw is the rounded step"},
+    "momentum": {"post.m": "m' is the rounded mean", "post.w": "dw is the rounded step"},
+}
+"""Per statement: each output and the bound that is linear in it and whose value is a remainder, in order of use."""
+
+
+def signed(x: int) -> int:
+    """The representative of a field element that is nearest to 0."""
+    x %= MODULUS
+    return x if x <= MODULUS // 2 else x - MODULUS
+
+
+def fraction(numerator: int, denominator: int) -> int:
+    """The field element ``numerator / denominator``."""
+    return numerator * pow(denominator, -1, MODULUS) % MODULUS
+
+
+def field_root(x: int) -> int | None:
+    """A square root of a field element, if it has one (Tonelli-Shanks)."""
+    x %= MODULUS
+    if x == 0 or pow(x, (MODULUS - 1) // 2, MODULUS) != 1:
+        return 0 if x == 0 else None
+    odd, twos = MODULUS - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    c, t, root = pow(5, odd, MODULUS), pow(x, odd, MODULUS), pow(x, (odd + 1) // 2, MODULUS)  # 5 is no square
+    while t != 1:
+        i, power = 0, t
+        while power != 1:
+            power, i = power * power % MODULUS, i + 1
+        b = pow(c, 1 << (twos - i - 1), MODULUS)
+        c, t, root, twos = b * b % MODULUS, t * b * b % MODULUS, root * b % MODULUS, i
+    return root
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One step of one statement: what its bounds say of an element."""
+
+    st: Statement
+    pub: Public
+    P: int
+
+    @property
+    def targets(self) -> list[str]:
+        """What a prover chooses: the state after the step, and the hints."""
+        return [f"post.{n}" for n in self.st.state] + list(self.st.hints)
+
+    def bounds(self, e: Element) -> dict[str, int]:
+        """Every bound's value, in [0, p)."""
+        pre, post = ({n: e[f"{side}.{n}"] for n in self.st.state} for side in ("pre", "post"))
+        values = self.st.bounds(pre, post, e["g"], {n: e[n] for n in self.st.hints}, self.pub, self.P)
+        return {name: value % MODULUS for name, value in values.items()}
+
+    def violated(self, e: Element) -> frozenset[str]:
+        """Names of the bounds that do not hold."""
+        return frozenset(name for name, value in self.bounds(e).items() if value >= self.P)
+
+    def solve(self, e: Element, target: str, bound: str, value: int) -> Element:
+        """``e`` with ``target`` such that a bound linear in it has this value exactly, in the field."""
+        at_0, at_1 = (self.bounds(e | {target: x})[bound] for x in (0, 1))
+        return e | {target: fraction(value - at_0, at_1 - at_0)}
+
+    def follow(self, e: Element, *targets: str) -> Element:
+        """``e`` with each target recomputed from the rest as an honest prover would, as far as that has a meaning."""
+        for target in targets:
+            if target == "s":
+                e = e | {"s": math.isqrt(max(0, signed(e["post.v"])))}
+                continue
+            bound = LINEAR[self.st.name][target]
+            at_0, at_1 = (self.bounds(e | {target: x})[bound] for x in (0, 1))
+            remainder = signed(at_0) % max(1, abs(signed(at_1 - at_0)))
+            e = self.solve(e, target, bound, remainder)
+            e = e | {target: signed(e[target])}
+        return e
+
+    def honest(self, pre: dict[str, int], g: int) -> Element:
+        """An honest element, by the reference."""
+        post, hints = self.st.advance(pre, g, self.pub, self.P, math.isqrt)
+        both = {f"pre.{n}": x for n, x in pre.items()} | {f"post.{n}": x for n, x in post.items()}
+        return both | {"g": g} | hints
+
+
+class Samples:
+    """Random states and gradients over all of the table, and what an honest step makes of them."""
+
+    def __init__(self, rule: Rule, count: int, seed: int) -> None:
+        self.rule, st, P = rule, rule.st, rule.P
+        rng = np.random.default_rng(seed)
+        # Even in size as well as in value: small roots meet large moments, as at the edge of the quotient's range.
+        even, small = rng.integers(0, P, count), np.exp(rng.uniform(0, math.log(P), count)).astype(np.int64)
+        root = np.where(rng.random(count) < 0.5, even, small)
+        self.pre: dict[str, Ints] = {"w": rng.integers(-(1 << 30), 1 << 30, count)}
+        if "m" in st.state:
+            self.pre["m"] = rng.integers(-P // 2, P // 2, count)
+        if "v" in st.state:
+            self.pre["v"] = root * root + rng.integers(0, 2 * root + 1)
+        self.g: Ints = rng.integers(-P // 2, P // 2, count)
+        for value, share in ((0, 0.3), (P // 2 - 1, 0.1), (P // 2, 0.01), (-P // 2, 0.1), (-P // 2 - 1, 0.01)):
+            self.g[rng.random(count) < share] = value
+        post, hints = st.advance(self.pre, self.g, rule.pub, P, isqrt)
+        bounds: dict[str, Ints] = st.bounds(self.pre, post, self.g, hints, rule.pub, P)
+        self.holds = {name: (b >= 0) & (b < P) for name, b in bounds.items()}
+        self.valid = np.all(list(self.holds.values()), axis=0)
+        self.values = bounds | {f"{n}'": x for n, x in post.items()} | {"g": self.g} | dict(hints)
+
+    def element(self, index: int) -> Element:
+        return self.rule.honest({n: int(x[index]) for n, x in self.pre.items()}, int(self.g[index]))
+
+    def extremes(self) -> dict[str, Element]:
+        """Elements at the ends of every bound and of every value: ``"low s"``, ``"high dw*D <= A*m'"``, ..."""
+        found: dict[str, int] = {}
+        for name, value in self.values.items():
+            found[f"low {name}"] = int(np.where(self.valid, value, np.iinfo(np.int64).max).argmin())
+            found[f"high {name}"] = int(np.where(self.valid, value, np.iinfo(np.int64).min).argmax())
+        return {name: self.element(index) for name, index in found.items()}
+
+    def just_outside(self, bound: str) -> list[Element]:
+        """Elements of an honest step that leaves the table by this bound only, as little as found, at either end."""
+        value = self.values[bound]
+        only = ~self.holds[bound] & np.all([held for name, held in self.holds.items() if name != bound], axis=0)
+        above, below = np.flatnonzero(only & (value > 0)), np.flatnonzero(only & (value < 0))
+        at = [a[np.abs(value[a]).argmin()] for a in (above, below) if len(a)]
+        return [self.element(int(i)) for i in at]
+
+    def ordinary(self, count: int) -> dict[str, Element]:
+        """The first elements that come, by name: ``"ordinary 0"``, ..."""
+        return {f"ordinary {i}": self.element(int(at)) for i, at in enumerate(np.flatnonzero(self.valid)[:count])}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A circuit for the mock prover and as many honest elements as it takes, the extremes first."""
+
+    rule: Rule
+    circuit: Circuit
+    honest: dict[str, Element]
+    samples: Samples
+    noise: list[int] = field(init=False)
+    salt: tuple[int, int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.honest) != self.circuit.shard:
+            raise ValueError(f"expected {self.circuit.shard} elements, got {len(self.honest)}")
+        object.__setattr__(self, "noise", fresh_noise(self.circuit.noise, self.rule.P).tolist())
+        object.__setattr__(self, "salt", fresh_salt())
+
+    def columns(self, forged: dict[str, Element] | None = None, pub: Public | None = None) -> Columns:
+        """The honest columns, with the named elements replaced."""
+        elements, st = (self.honest | (forged or {})).values(), self.rule.st
+
+        def rows(*keys: str) -> list[int]:
+            return [e[key] for key in keys for e in elements]
+
+        return Columns(
+            pre=[*rows(*(f"pre.{n}" for n in st.state)), *self.salt],
+            post=[*rows(*(f"post.{n}" for n in st.state)), *self.salt],
+            work=[*rows("g", *st.hints), *self.noise, *self.salt],
+            hyper=st.public_vector(pub or self.rule.pub),
+        )
+
+
+HYPER: dict[str, dict[str, float]] = {
+    "adam": {"beta1": 0.9, "beta2": 0.9988, "eps": 1e-8},
+    "sgd": {},
+    "momentum": {"momentum": 0.9, "dampening": 0.1},
+}
+
+
+def case(circuit: Circuit, **public: int) -> Case:
+    """A case for ``circuit``: every extreme, and ordinary elements in the rest of the shard.
+
+    Args:
+        public: public integers that differ from those of the statement's schedule.
+    """
+    st, P, hyper = circuit.statement, circuit.P, HYPER[circuit.statement.name]
+    # Rates above the declared one, or steps as large as the gradient: honest steps then reach every bound's ends.
+    lr = {"adam": 1e-3, "momentum": 1e-2, "sgd": 1e-3}[st.name]
+    if st.name == "sgd" and not public:
+        public = {"A": P + 1, "r": P // 2}
+    pub = st.public_integers(hyper, lr, 7, st.choose_format(hyper, 1e-3, 1.0, P), P)
+    rule = Rule(st, Public(pub | public), P)
+    samples = Samples(rule, 1 << 20, seed=7)
+    honest = samples.extremes()
+    return Case(rule, circuit, honest | samples.ordinary(circuit.shard - len(honest)), samples)

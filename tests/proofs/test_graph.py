@@ -1,0 +1,110 @@
+"""The graph: what it costs, that it is the same everywhere, and that set-up sees a table that is not tight."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from onnx import numpy_helper
+
+from zk_autograd.errors import ProofSystemError
+from zk_autograd.proofs.base import PROFILES, Circuit, Limits, Profile
+from zk_autograd.proofs.ezkl import graph
+from zk_autograd.proofs.ezkl.process import run_child
+from zk_autograd.proofs.ezkl.selftest import self_test
+from zk_autograd.proofs.ezkl.system import Ezkl, shard_size
+from zk_autograd.statement import STATEMENTS
+
+NAMES = sorted(STATEMENTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "parameters"),
+    [
+        ("adam", "small", 2790),
+        ("adam", "default", 5590),
+        ("sgd", "small", 9780),
+        ("sgd", "default", 19590),
+        ("momentum", "small", 5750),
+        ("momentum", "default", 11520),
+    ],
+)
+def test_a_shard_has_as_many_parameters_as_ever(name: str, profile: str, parameters: int) -> None:
+    """Another number is another circuit, with other keys, for everyone."""
+    assert shard_size(STATEMENTS[name], PROFILES[profile]) == parameters
+
+
+@pytest.mark.parametrize(("name", "most"), [("adam", 35.3), ("sgd", 10.1), ("momentum", 17.2)])
+def test_a_parameter_costs_few_cells(name: str, most: float) -> None:
+    profile = PROFILES["default"]
+    assert profile.columns * 2**profile.logrows / shard_size(STATEMENTS[name], profile) <= most < 40
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shard_fills_its_columns_and_does_not_overflow_them(name: str) -> None:
+    for profile in PROFILES.values():
+        shard = shard_size(STATEMENTS[name], profile)
+        room = profile.columns * profile.P
+        _, cells = graph.build(STATEMENTS[name], profile.P, shard, profile.noise)
+        assert 0.99 * room < cells <= 0.999 * room
+        assert max(graph.column_sizes(STATEMENTS[name], shard, profile.noise).values()) < profile.P
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_graph_is_the_same_in_every_process(name: str) -> None:
+    program = (
+        "import hashlib; from zk_autograd.proofs.ezkl.graph import build; from zk_autograd.statement import STATEMENTS;"
+        f"print(hashlib.sha256(build(STATEMENTS[{name!r}], 32760, 50, 20)[0].SerializeToString()).hexdigest())"
+    )
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_input_but_the_public_one_ends_in_salt_that_nothing_uses(name: str) -> None:
+    st, shard, noise = STATEMENTS[name], 30, 8
+    model, _ = graph.build(st, 32760, shard, noise)
+    sizes = graph.column_sizes(st, shard, noise)
+    constants = {t.name: t for t in model.graph.initializer}
+    used = dict.fromkeys(sizes, 0)
+    for node in model.graph.node:
+        for source in set(node.input) & set(sizes):
+            assert node.op_type == "Slice"
+            (end,) = numpy_helper.to_array(constants[node.input[2]]).tolist()
+            used[source] = max(used[source], end)
+    assert {n: sizes[n] - used[n] for n in sizes} == {"pre": 3, "post": 3, "work": 3, "hyper": 0}
+
+
+def test_a_constant_that_a_float_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="16777217 is not exact"):
+        graph.Graph().constant((1 << 24) + 1)
+
+
+def test_profiles_have_the_largest_table_that_one_column_holds() -> None:
+    for profile in PROFILES.values():
+        assert 2**profile.logrows - 8 == profile.P
+    assert Profile("x", 14, 3, 0).P == 16376
+
+
+@pytest.mark.parametrize("excess", [1, 100])
+def test_set_up_refuses_a_table_that_takes_a_value_too_many(tmp_path: Path, excess: int) -> None:
+    """A table that is one longer than its column takes a second column, which lets far larger values through."""
+    st, P, shard = STATEMENTS["sgd"], 2**12 - 8, 40
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    Ezkl()._compile(st, P, 3, shard, 16, loose)
+    job = {"logrows": 12, "columns": 3, "P": P + excess, "model": str(loose / "model.onnx")}
+    job |= {"settings": str(loose / "settings.json"), "compiled": str(loose / "compiled.ezkl")}
+    for verb in ("settings", "compile"):
+        run_child(job | {"verb": verb}, Limits(), secret=False)
+    circuit = Circuit(bytes(32), "test", st, P, shard, 16, 0, bytes(32), "DEV", loose, loose / "none")
+    with pytest.raises(ProofSystemError, match=rf"not tight: {P} was taken .* were not kept"):
+        self_test(Ezkl(), circuit, lambda _: None)
