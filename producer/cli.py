@@ -107,11 +107,14 @@ def _run(args: argparse.Namespace) -> int:
     else:
         optimizer = SGD(task.model.parameters(), momentum=args.momentum, dampening=args.dampening, **common)
     schedule, scheduler = declare(args.lr_schedule, optimizer, args.steps)
+    options = {"--task": args.task, "--seed": args.seed, "--batch": args.batch}
+    options["--lr, --lr-schedule or --steps"] = f"{schedule.kind} {schedule.values}"
 
     def training() -> bytes:
         out = io.BytesIO()
         torch.save(
             {
+                "options": options,
                 "model": task.model.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "scheduler": scheduler.state_dict(),
@@ -122,7 +125,13 @@ def _run(args: argparse.Namespace) -> int:
 
     def restore(data: bytes) -> None:
         saved = torch.load(io.BytesIO(data), weights_only=True)
-        task.model.load_state_dict(saved["model"])
+        for option, value in options.items():
+            if saved["options"][option] != value:
+                raise UsageError(f"run {name!r} began with another {option}: give the options that it began with")
+        try:
+            task.model.load_state_dict(saved["model"])
+        except RuntimeError:
+            raise UsageError(f"run {name!r} began with another model than --task {args.task} makes now") from None
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -42,7 +43,7 @@ from zk_autograd.eventlog.base import EventLog
 from zk_autograd.home import Home
 from zk_autograd.merkle import all_paths
 from zk_autograd.proofs import proof_system
-from zk_autograd.proofs.base import Circuit, Ints
+from zk_autograd.proofs.base import Circuit, Committer, Ints
 from zk_autograd.proofs.witness import Salt, ShardWitness, fresh_noise, fresh_salt, place
 from zk_autograd.schedule import Schedule
 from zk_autograd.tee import sealing
@@ -85,7 +86,6 @@ class Recorder:
             )
         self._optimizer, self._circuit, self._key = optimizer, circuit, key
         self._home, self._name, self._folder = home, name, run_folder(home, name)
-        self._committer = proof_system(circuit.system).committer(circuit)
         self._shards = shard_count(optimizer.parameter_count, circuit.shard)
         self._producer = log.producer(f"zk-train-{name}")
         self._partitions = log.partitions("witness")
@@ -156,6 +156,10 @@ class Recorder:
         self.run_id, name = run_id, self._name
         self._data_key = load_data_key(self._home.data_keys, data_key_id)
         saved = load(self._folder / "checkpoint.sealed", run_id, self._data_key)
+        if len(saved.salts) != self._shards:
+            raise UsageError(
+                f"run {name!r} has {len(saved.salts)} shard(s), this model needs {self._shards}: give the model it has"
+            )
         restore(saved.training)
         self.step, self._head = saved.step, saved.head
         self._state = self._commit_state(self._optimizer.state_arrays(), saved.salts)
@@ -253,6 +257,10 @@ class Recorder:
     def close(self) -> None:
         """Releases the log's producer."""
         self._producer.close()
+
+    @cached_property
+    def _committer(self) -> Committer:
+        return proof_system(self._circuit.system).committer(self._circuit)
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:
