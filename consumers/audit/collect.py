@@ -1,8 +1,8 @@
 """Reads the public topics for one run: checks 0 (strict decoding) and 1 (signatures and key evidence).
 
 What is not about the run and not about the shared log (ledger, checkpoints, anchors) is left alone. A record that
-cannot be taken is a finding, unless the ledger or a prover has published it as a dead letter: then it is known to have
-been refused, and is only counted.
+cannot be taken is a finding, unless it is one of the ledger's inputs and the ledger has published it as a dead letter:
+then it is known to have been refused, and is only counted.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from schemas.events import (
     EnclaveAttested,
     Event,
     ProofAttached,
+    Role,
     RunClosed,
     RunFinished,
     RunOpened,
@@ -35,6 +36,7 @@ from zk_autograd.policy import CLASSES, Policy
 E = TypeVar("E", bound=Event)
 
 PUBLIC_TOPICS = ("steps", "proofs", "ledger", "checkpoints", "anchors", "dead-letters")
+LEDGER_INPUTS = ("steps", "proofs")
 
 
 @dataclass(frozen=True)
@@ -118,15 +120,23 @@ def _introduce(found: Collected, record: Record) -> None:
 
 
 def _letters(found: Collected, records: list[Record]) -> set[tuple[str, int, int, bytes]]:
+    """What the ledger has refused. No other role's word excuses a record, and no word excuses the ledger's own."""
     letters = set()
     for record in records:
         try:
-            event = found.ring.open("dead-letters", record.value).event
+            opened = found.ring.open("dead-letters", record.value)
         except (DecodeError, VerificationError) as error:
             check = 0 if isinstance(error, DecodeError) else 1
             found.findings.append(Finding(check, f"dead-letters/{record.partition}@{record.offset}: {error}"))
             continue
-        if isinstance(event, DeadLetter):
+        event, signer = opened.event, found.ring.keys[opened.key_id]
+        allowed = found.policy.ledger_keys is None or signer.public_key in found.policy.ledger_keys
+        if (
+            isinstance(event, DeadLetter)
+            and event.source_topic in LEDGER_INPUTS
+            and signer.role is Role.LEDGER
+            and allowed
+        ):
             letters.add((event.source_topic, event.partition, event.offset, event.digest))
     return letters
 
