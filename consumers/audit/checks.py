@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from anchor import Anchor
+from anchor import Anchor, Head
 from consumers.audit.collect import Collected, Finding
 from consumers.audit.log_checks import (
     check_checkpoints,
@@ -29,6 +29,7 @@ from consumers.audit.log_checks import (
     check_ledger,
     check_live_anchors,
     check_receipts,
+    held_by,
 )
 from consumers.audit.outcome import Audit
 from consumers.audit.proofs import Verdict
@@ -43,7 +44,7 @@ VerifyAll: TypeAlias = Callable[[Circuit, Sequence[tuple[bytes, tuple[int, ...]]
 
 def audit(
     found: Collected, run_id: bytes, policy: Policy, find_circuit: Callable[[bytes], Circuit], verify_all: VerifyAll,
-    live: Sequence[Anchor], origin: str | None = None,
+    live: Sequence[Anchor], origin: str | None = None, held: Sequence[Head | None] | None = None,
 ) -> Audit:  # fmt: skip
     """All checks over what was collected for ``run_id``.
 
@@ -51,6 +52,8 @@ def audit(
         policy: the auditor's own; with ``first_use`` keys and circuits are the log's.
         live: anchors to ask now (check 10).
         origin: the log's expected name; None takes the first checkpoint's.
+        held: what each of ``live`` held before the log was read (:func:`held_by`); None asks them now, which is right
+            for a log that nobody writes to.
     """
     out = Audit(run_id, refused=found.refused)
     # 0 and 1
@@ -71,7 +74,7 @@ def audit(
     # 9
     check_receipts(out, found, tree, policy)
     # 10
-    check_live_anchors(out, live)
+    check_live_anchors(out, live, tree, held_by(live) if held is None else held)
     # 11
     check_classes(out, found, policy)
     return out

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from anchor import open_anchor
 from consumers.audit.checks import audit
 from consumers.audit.collect import Collected, collect
+from consumers.audit.log_checks import held_by
 from consumers.audit.outcome import Audit
 from consumers.audit.proofs import Verdict, verify_all
 from consumers.audit.report import as_json, as_text
@@ -82,15 +83,19 @@ def _trusted(found: Collected, out: Audit) -> list[str]:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.workers is not None and args.workers < 1:
+        raise UsageError(f"--workers: expected at least 1, got {args.workers}")
     policy = _policy(args)
-    with open_event_log(log_url(args), create=False) as log:
+    uris = [*args.anchor, *(u for u in (policy.anchors or {}).values() if u)]
+    live = [open_anchor(u) for u in dict.fromkeys(uris)]
+    held = held_by(live)
+    with open_event_log(_to_read(log_url(args)), create=False) as log:
         wanted = args.run
         first = collect(log, bytes(32), policy) if not _is_id(wanted) else None
         run_id = _find_run(first, wanted) if first is not None else bytes.fromhex(wanted)
         found = collect(log, run_id, policy)
     if found.start is None and not (found.chain or found.proofs or found.findings):
         _find_run(found, wanted)
-    uris = [*args.anchor, *(u for u in (policy.anchors or {}).values() if u)]
     circuits = CircuitStore(args.home, None)
     with Progress(
         TextColumn("verifying proofs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -102,12 +107,20 @@ def _run(args: argparse.Namespace) -> int:
             progress.update(bar, total=len(jobs))
             return verify_all(circuit, jobs, args.workers, lambda: progress.advance(bar))
 
-        out = audit(found, run_id, policy, circuits, verify, [open_anchor(u) for u in uris], args.origin)
+        out = audit(found, run_id, policy, circuits, verify, live, args.origin, held)
     if policy.first_use:
         out.trusted = _trusted(found, out)
     name = found.runs.get(run_id, "")
     print(json.dumps(as_json(out, name)) if args.json else as_text(out, name))
     return out.exit_code
+
+
+def _to_read(url: str) -> str:
+    """The URL of an embedded log such that the audit cannot change its file, or make one that is not there."""
+    scheme, _, query = url.partition("?")
+    if not scheme.startswith("sqlite://") or "mode=" in query:
+        return url
+    return f"{url}{'&' if query else '?'}mode=ro"
 
 
 def _is_id(text: str) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
-from anchor import Anchor, check_live, verify_chain, verify_receipt
+from anchor import Anchor, Head, check_live, verify_chain, verify_receipt
 from consumers.audit.collect import Collected
 from consumers.audit.outcome import Audit, Status
 from ledger.checkpoint import verify_checkpoint
@@ -48,7 +49,8 @@ def check_ledger(out: Audit, found: Collected, accepted: dict[int, list[bytes]])
                 out.violated(7, f"{where}: no such step was committed")
         elif isinstance(entry, RunClosed):
             closed += 1
-            if chain.finished is None or leaf_data(entry) != leaf_data(run_closed(chain)) or expected != entry.steps:
+            early = chain.finished is None or expected != entry.steps
+            if closed > 1 or early or leaf_data(entry) != leaf_data(run_closed(chain)):
                 out.violated(7, "the run is closed before its last step, twice, or with another end than it published")
     if opened and found.ledger:
         first = next(e for e in entries if isinstance(e, RunOpened))
@@ -99,7 +101,7 @@ def check_checkpoints(out: Audit, found: Collected, tree: Tree, policy: Policy, 
 def check_receipts(out: Audit, found: Collected, tree: Tree, policy: Policy) -> None:
     """9: every receipt verifies under its anchor's identity, is of this ledger, and counters only grow."""
     by_anchor: dict[str, list[bytes]] = {}
-    notes = {o.event_id: o.event.note for o in found.checkpoints}
+    notes = {o.event_id: o.event.note.encode() for o in found.checkpoints}
     for number, opened in enumerate(found.anchored):
         event, where = opened.event, f"receipt {number}"
         if policy.anchors is not None and event.anchor not in policy.anchors:
@@ -120,13 +122,18 @@ def check_receipts(out: Audit, found: Collected, tree: Tree, policy: Policy) -> 
             )
         elif event.checkpoint_id not in notes:
             out.violated(9, f"{where}: the checkpoint it names is not in the log")
+        elif facts.checkpoint not in (None, hashlib.sha256(notes[event.checkpoint_id]).digest()):
+            out.violated(9, f"{where}: it was given for another checkpoint than the one it names")
         by_anchor.setdefault(event.anchor, []).append(event.receipt)
     for identity, receipts in by_anchor.items():
         try:
             out.anchors.append(verify_chain(receipts, identity)[-1])
         except ZkAutogradError as error:
             out.violated(9, f"{identity}: {error}")
-    covered = max((f.size for f in out.anchors), default=0)
+    # Every anchor that the policy names must hold the whole ledger: the host may have one of them in its hands.
+    sizes = {f.anchor: f.size for f in out.anchors}
+    named = [sizes.get(identity, 0) for identity in policy.anchors or ()]
+    covered = min(named) if named else max(sizes.values(), default=0)
     out.checks[
         9
     ].detail = (
@@ -141,28 +148,56 @@ def check_receipts(out: Audit, found: Collected, tree: Tree, policy: Policy) -> 
         out.unchecked(9, f"{covered} of {tree.size} entries anchored: wait for zk-anchor, then audit again")
 
 
-def check_live_anchors(out: Audit, live: Sequence[Anchor]) -> None:
-    """10: the anchors, asked now, stand where their receipts say or later."""
+def held_by(live: Sequence[Anchor]) -> list[Head | None]:
+    """What each anchor holds: to be asked before the log is read, for the log only grows; None if it does not say."""
+    heads: list[Head | None] = []
+    for anchor in live:
+        try:
+            heads.append(anchor.head())
+        except ZkAutogradError:
+            heads.append(None)  # check 10 asks again, and says what is wrong
+    return heads
+
+
+def check_live_anchors(out: Audit, live: Sequence[Anchor], tree: Tree, held: Sequence[Head | None]) -> None:
+    """10: the anchors, asked now, stand where their receipts say or later; and what they held before is in the log."""
     if not live:
         out.unchecked(10, "no live anchor given (policy anchors, or --anchor)")
         return
     last = {f.anchor: f for f in out.anchors}
     asked = 0
-    for anchor in live:
+    for anchor, head in zip(live, held, strict=True):
         try:
-            identity = anchor.identity() or ""
+            identity = anchor.identity()
+            _check_contains(tree, anchor, head)
             if identity in last:
                 check_live(anchor, last[identity])
                 asked += 1
+            elif last:
+                out.violated(10, f"{anchor.uri} ({identity or 'empty'}): the log's receipts are of other anchors")
             else:
-                out.violated(10, f"{anchor.uri} ({identity or 'empty'}): the log has no receipt of this anchor")
-        except VerificationError as error:
+                _unanswered(out, f"{anchor.uri} ({identity or 'empty'}): the log has no receipt of it yet")
+        except (VerificationError, DecodeError) as error:
             out.violated(10, str(error))
         except AnchorError as error:
-            out.unchecked(10, str(error))
-            out.checks[10].findings.append(str(error))
+            _unanswered(out, str(error))
     if out.checks[10].status is Status.PASSED:
         out.checks[10].detail = f"{asked} anchor(s) asked now"
+
+
+def _unanswered(out: Audit, why: str) -> None:
+    """An anchor that was to be asked could not be: unlike one that nobody named, this counts."""
+    out.unchecked(10, why)
+    out.checks[10].findings.append(why)
+
+
+def _check_contains(tree: Tree, anchor: Anchor, head: Head | None) -> None:
+    """Without this, a host that takes back entries, checkpoints and receipts together would go unnoticed."""
+    if head is not None and (head.size > tree.size or tree.root_at(head.size) != head.root):
+        raise VerificationError(
+            f"{anchor.uri}: it holds {head}, which this ledger ({tree.size} entries) does not contain: "
+            "the log was rolled back or forked"
+        )
 
 
 def check_classes(out: Audit, found: Collected, policy: Policy) -> None:
