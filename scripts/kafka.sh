@@ -103,11 +103,11 @@ up() {
   write_configuration
   if [ ! -e "$dir/data/meta.properties" ]; then
     local id
-    id=$(java -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$jars/*" kafka.tools.StorageTool random-uuid)
-    java -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$jars/*" kafka.tools.StorageTool format \
+    id=$(head -c 16 /dev/urandom | base64 | tr '+/' 'xy' | tr -d '=')
+    java -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$jars/*" kafka.tools.StorageTool format \
       --standalone -t "$id" -c "$dir/server.properties" >"$dir/log" 2>&1 || { cat "$dir/log" >&2; die "cannot format $dir/data"; }
   fi
-  nohup java -Xmx512m -XX:+UseSerialGC "-Dkafka.sh.dir=$dir" \
+  nohup java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "-Dkafka.sh.dir=$dir" \
     -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info \
     -cp "$jars/*" kafka.Kafka "$dir/server.properties" >"$dir/log" 2>&1 </dev/null &
   echo $! >"$dir/pid"

@@ -14,8 +14,10 @@ from typing import Any
 from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, OffsetSpec
 from kafka import TopicPartition as KafkaPartition
 from kafka.errors import (
+    CoordinatorNotAvailableError,
     KafkaError,
     NoError,
+    NotCoordinatorError,
     RetriableError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -118,7 +120,7 @@ class KafkaLog(EventLog):
 
     def producer(self, transactional_id: str) -> Producer:
         check_name(transactional_id, "transactional id")
-        return KafkaTransactions(self._config, transactional_id, self.partitions)
+        return KafkaTransactions(self._config, transactional_id, self.partitions, self._transaction_state)
 
     def close(self) -> None:
         with suppress(KafkaError):
@@ -134,6 +136,20 @@ class KafkaLog(EventLog):
         if error is not NoError:
             raise error(name)
         return len(found["partitions"])
+
+    def _transaction_state(self, name: str) -> str:
+        """The coordinator's word on the transactional id's last transaction: ``ONGOING``, ``COMPLETE_COMMIT``, ..."""
+
+        def ask() -> str:
+            try:
+                return str(self._admin.describe_transactions([name])[name].state.name)
+            except (NotCoordinatorError, CoordinatorNotAvailableError):
+                # The client remembers the first coordinator for ever: another client finds the new one.
+                old, self._admin = self._admin, open_client(KafkaAdminClient, self._config)
+                old.close()
+                raise
+
+        return str(self._ask(ask))
 
     def _ends(self, partitions: Sequence[KafkaPartition]) -> dict[KafkaPartition, int]:
         """Where each partition ends, records of transactions that are not finished yet included."""

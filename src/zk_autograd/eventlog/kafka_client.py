@@ -6,10 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from kafka.errors import AuthorizationError, KafkaError, KafkaTimeoutError
+from kafka.net.compat import KafkaNetClient
 
 from zk_autograd.errors import EventLogError
 from zk_autograd.eventlog.kafka_config import KafkaConfig
@@ -21,19 +22,31 @@ T = TypeVar("T")
 logging.getLogger("kafka").setLevel(logging.WARNING)
 logging.getLogger("kafka").propagate = False
 
+# Parts of reasons that stay as they are, however often the client tries again (which might lock an account).
+_FINAL = ("SaslAuthenticationFailed", "UnsupportedSaslMechanism", "CERTIFICATE_VERIFY_FAILED", "ALERT", "X509", "PEM")
+
 
 class _Reasons(logging.Handler):
-    """Why connections failed while a client was being opened: its error only says that it could not."""
+    """Why connections failed while a client was being opened: its error only says that it could not.
 
-    def __init__(self) -> None:
+    ``hopeless`` is set once there were as many lasting failures as there are servers: trying again would not help.
+    """
+
+    def __init__(self, servers: int) -> None:
         super().__init__()
         self.found: dict[str, None] = {}
+        self.hopeless = threading.Event()
+        self._chances = servers
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         if message.startswith(("Bootstrap connection to", "Bootstrap attempt to")):
             reason = message.partition(" failed: ")[2].rpartition(" (backoff")[0]
             self.found[reason[:300]] = None
+            if any(word in reason for word in _FINAL):
+                self._chances -= 1
+                if self._chances <= 0:
+                    self.hopeless.set()
 
 
 def open_client(factory: Callable[..., T], config: KafkaConfig, **options: Any) -> T:
@@ -42,12 +55,23 @@ def open_client(factory: Callable[..., T], config: KafkaConfig, **options: Any) 
     Raises:
         EventLogError: none of the brokers could be reached or would have us, and why.
     """
-    reasons = _Reasons()
+    reasons = _Reasons(len(config.servers))
+    networks: list[KafkaNetClient] = []
+
+    def network(**settings: Any) -> KafkaNetClient:
+        networks.append(KafkaNetClient(**settings))
+        return networks[-1]
+
     manager_log = logging.getLogger("kafka.net.manager")
     manager_log.addHandler(reasons)
     try:
-        return factory(**config.client(**options))
+        settings = config.client(**options, kafka_client=network)
+        return bounded(lambda: factory(**settings), 2 * config.connect_timeout, reasons.hopeless)
     except (KafkaError, OSError, ValueError) as error:
+        # A client that was never finished leaves its thread and its sockets behind.
+        for started in networks:
+            with suppress(KafkaError):
+                bounded(started.close, 2.0)
         raise EventLogError(_why_unreachable(config, list(reasons.found) or [str(error)])) from None
     finally:
         manager_log.removeHandler(reasons)
@@ -69,11 +93,16 @@ def _why_unreachable(config: KafkaConfig, reasons: list[str]) -> str:
         hint = "nothing listens there: is the broker up, and are host and port right?"
     elif "PEM" in text or "X509" in text or "KEY_VALUES_MISMATCH" in text:
         hint = "ssl_cafile, ssl_certfile or ssl_keyfile is not in PEM form, or ssl_password is wrong"
+    elif "SASL" in protocol and "disconnected" in text:
+        hint = (
+            f"it hangs up: the user, the password or sasl_mechanism={config.security.get('sasl_mechanism')} is wrong, "
+            f"or this port does not speak {protocol}"
+        )
     elif "SSL" in text or "disconnected" in text or "InvalidReceive" in text:
         hint = f"the listener at this port may not speak security_protocol={protocol}, or wants a user and a password"
     else:
         hint = "is it up, and are host, port, user, password and certificates right?"
-    return f"cannot use the Kafka cluster at {servers} within {config.connect_timeout:g} s: {hint} ({text})"
+    return f"cannot use the Kafka cluster at {servers} (connect_timeout {config.connect_timeout:g} s): {hint} ({text})"
 
 
 @contextmanager
@@ -95,24 +124,26 @@ def meaning(error: BaseException) -> str:
     return text
 
 
-def bounded(call: Callable[[], T], seconds: float) -> T:
-    """``call``'s result, or KafkaTimeoutError after ``seconds``.
+def bounded(call: Callable[[], T], seconds: float, enough: threading.Event | None = None) -> T:
+    """``call``'s result, or KafkaTimeoutError after ``seconds``, or as soon as ``enough`` is set.
 
     For the client's calls that wait for ever when the brokers have gone. The call then lives on in its thread, until
     its client is closed or the process ends.
     """
     outcome: list[T] = []
     failure: list[BaseException] = []
+    over = enough or threading.Event()
 
     def run() -> None:
         try:
             outcome.append(call())
         except BaseException as error:  # handed to the caller below
             failure.append(error)
+        finally:
+            over.set()
 
-    thread = threading.Thread(target=run, daemon=True, name="kafka-call")
-    thread.start()
-    thread.join(seconds)
+    threading.Thread(target=run, daemon=True, name="kafka-call").start()
+    over.wait(seconds)
     if failure:
         raise failure[0]
     if not outcome:

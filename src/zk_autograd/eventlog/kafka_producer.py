@@ -3,6 +3,9 @@
 * A record that could not be delivered is dropped and the commit succeeds without it: every future is asked first.
 * ``send`` never holds back: a bounded part of the transaction is on its way at a time.
 * Commit and abort wait for ever for brokers that have gone: they are given a time.
+* A commit is acknowledged before it is carried out. Should all replicas of a partition be down just then, brokers
+  (4.3.1) skip the partition as if it were deleted, and the transaction's records there are lost: a commit counts
+  only once the coordinator has carried it out everywhere.
 * After a refused offset commit the client keeps the offsets and commits them with the *next* transaction: they are
   taken away from it.
 * After any other failure the client's state cannot be trusted: it is closed, and the caller opens a new producer.
@@ -10,12 +13,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaProducer
-from kafka.errors import CommitFailedError, FencedInstanceIdError, KafkaError
+from kafka.errors import CommitFailedError, FencedInstanceIdError, KafkaError, KafkaTimeoutError
 
 from zk_autograd.errors import EventLogError, FencedError, UsageError
 from zk_autograd.eventlog.base import MAX_KEY_BYTES, MAX_RECORD_BYTES, Group, PartitionLostError, Record, TopicPartition
@@ -32,8 +36,16 @@ _MAX_RECORDS_UNDER_WAY = 5000
 class KafkaTransactions(BufferedProducer):
     """Opening one fences off every older producer with the same transactional id."""
 
-    def __init__(self, config: KafkaConfig, transactional_id: str, partitions: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        config: KafkaConfig,
+        transactional_id: str,
+        partitions: Callable[[str], int],
+        state: Callable[[str], str],
+    ) -> None:
+        """``partitions`` counts a topic's partitions; ``state`` asks for a transactional id's state on the cluster."""
         super().__init__(transactional_id)
+        self._state = state
         self._prefix = config.topic_prefix
         self._cluster = (config.servers, config.topic_prefix)
         self._count = partitions
@@ -87,9 +99,10 @@ class KafkaTransactions(BufferedProducer):
                 self._move(group, offsets)
             outcome = "whether it was committed is not known"
             bounded(self._client.commit_transaction, self._patience)
+            self._await_completion()
         except PartitionLostError:
             raise
-        except (KafkaError, ValueError, AttributeError) as error:
+        except (KafkaError, EventLogError, ValueError, AttributeError) as error:
             raise self._failed(error, outcome) from None
         except BaseException as error:
             self._failed(error, outcome)
@@ -118,10 +131,18 @@ class KafkaTransactions(BufferedProducer):
         self._await(under_way)
 
     def _await(self, futures: Sequence[Any]) -> None:
-        # Twice the delivery time limit: within it every future gets its outcome.
-        self._client.flush(timeout=2 * self._patience)
+        # Within the delivery time limit every future gets its outcome, unless the client hangs for lack of a broker.
+        self._client.flush(timeout=self._patience + 1)
         for future in futures:
             future.get(timeout=self._patience)
+
+    def _await_completion(self) -> None:
+        deadline = time.monotonic() + self._patience
+        # Any other state comes after ours: completed, or a newer producer's.
+        while self._state(self._prefix + self._id) == "PREPARE_COMMIT":
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"the coordinator has not carried out the commit within {self._patience:g} s")
+            time.sleep(0.003)
 
     def _failed(self, error: BaseException, outcome: str) -> EventLogError:
         """Ends this producer; the error to raise now and for every later transaction."""
@@ -136,13 +157,17 @@ class KafkaTransactions(BufferedProducer):
                 f"producer {self._id}: the transaction failed, {outcome}: {meaning(error)}; "
                 "open a new producer, then read the log again"
             )
-            # So that readers need not wait until the brokers give the transaction up.
-            with suppress(KafkaError):
-                bounded(self._client.abort_transaction, min(5.0, self._patience))
-        self._dispose()
+        self._dispose(abort=not isinstance(self._failure, FencedError))
         return self._failure
 
-    def _dispose(self) -> None:
-        # Closing waits for records that are still under way: leave it to its thread after a moment.
+    def _dispose(self, abort: bool = False) -> None:
+        def end() -> None:
+            if abort:
+                # So that readers need not wait until the brokers give the transaction up.
+                with suppress(KafkaError):
+                    bounded(self._client.abort_transaction, 5.0)
+            self._client.close(timeout=2 * self._patience)
+
+        # What takes longer, because records are still under way, goes on in its own thread.
         with suppress(KafkaError):
-            bounded(lambda: self._client.close(timeout=2 * self._patience), 3.0)
+            bounded(end, 3.0)
