@@ -6,14 +6,13 @@ before it, and all are signed by the key that signed the start.
 
 from __future__ import annotations
 
-from zk_autograd.schedule import Schedule
-
 from schemas.events import ProofAttached, RunFinished, RunStarted, StepCommitted
 from schemas.signing import Opened
 from zk_autograd.errors import FormatError, VerificationError
 from zk_autograd.fixed_point import Format
 from zk_autograd.merkle import verify_inclusion
 from zk_autograd.proofs.base import Circuit, Commitments
+from zk_autograd.schedule import Schedule
 from zk_autograd.statement import Public
 
 MAX_SHARDS = 1 << 20
@@ -138,7 +137,7 @@ class RunChain:
     def check_place(self, proof: ProofAttached, found: Commitments) -> None:
         """A verified proof belongs where it says.
 
-        1. it is about this run's circuit, a committed step and one of its shards;
+        1. it is about this run's circuit, under its proof system, a committed step and one of its shards;
         2. the state it starts from is the shard's in the state root before the step;
         3. the state it ends in is the shard's in the step's state root;
         4. gradient and hints are the shard's in the step's work root.
@@ -149,8 +148,9 @@ class RunChain:
         step, shard, size = proof.step, proof.shard, self.start.shards
         where = f"run {self.name}, step {step}, shard {shard}"
         # 1. address
-        if proof.run_id != self.run_id or proof.circuit_id != self.start.circuit_id:
-            raise VerificationError(f"{where}: proof of another run or circuit")
+        named = (proof.run_id, proof.circuit_id, proof.proof_system)
+        if named != (self.run_id, self.start.circuit_id, self.start.proof_system):
+            raise VerificationError(f"{where}: proof of another run, circuit or proof system")
         if not 1 <= step <= len(self.steps) or not 0 <= shard < size:
             raise VerificationError(f"{where}: no such step or shard (steps {len(self.steps)}, shards {size})")
         # 2. to 4. roots

@@ -128,8 +128,8 @@ def _chain(out: Audit, found: Collected) -> None:
     out.checks[4].detail = f"{chain.schedule.kind} learning rate, at most {chain.schedule.max_lr:g}"
 
 
-def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, list[bytes]]:
-    """Checks 5 and 6; returns per fully proven step the ids of its accepted proofs in shard order."""
+def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, list[list[bytes]]]:
+    """Checks 5 and 6; returns per fully proven step, and in shard order, the ids of each shard's valid proofs."""
     chain, circuit = out.chain, out.circuit
     if chain is None or circuit is None:
         return {}
@@ -138,11 +138,9 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
     candidates = [(slot, proof) for slot in slots for proof in found.proofs.get(slot, ())]
     verdicts = verify_all(circuit, [(p.event.proof, chain.steps[slot[0] - 1].event.public) for slot, p in candidates])
     out.proofs_verified = len(candidates)
-    accepted: dict[tuple[int, int], bytes] = {}
+    accepted: dict[tuple[int, int], list[bytes]] = {}
     refused: dict[tuple[int, int], Finding] = {}
     for (slot, opened), verdict in zip(candidates, verdicts, strict=True):
-        if slot in accepted:
-            continue
         where = f"step {slot[0]}, shard {slot[1]}"
         if opened.event.circuit_id != circuit.id or opened.event.proof_system != circuit.system:
             refused.setdefault(slot, Finding(5, f"{where}: proof of another circuit than the run's"))
@@ -152,10 +150,10 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
         else:
             try:
                 chain.check_place(opened.event, verdict.commitments)
-                accepted[slot] = opened.event_id
+                accepted.setdefault(slot, []).append(opened.event_id)
             except VerificationError as error:
                 refused.setdefault(slot, Finding(6, str(error)))
-    steps: dict[int, list[bytes]] = {}
+    steps: dict[int, list[list[bytes]]] = {}
     for step in range(1, len(chain.steps) + 1):
         row = [(step, shard) for shard in range(chain.start.shards)]
         missing = [slot for slot in row if slot not in accepted]
