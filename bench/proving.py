@@ -145,7 +145,7 @@ def _compare(optimizer: str, quick: bool) -> dict[str, Any]:
     circuit, direct = bench_circuit(optimizer, profile.name), DIRECT[optimizer]
     columns, _ = sample(circuit, 7)
     peer = _peer(optimizer)
-    ours, theirs, peak = [], [], 0.0
+    ours, theirs = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for i in range(1 if quick else ROUNDS):

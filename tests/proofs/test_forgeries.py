@@ -277,10 +277,10 @@ def test_the_circuit_of_the_real_profile_refuses_as_the_small_one_does(
 ) -> None:
     c = case(real_circuit(name))
     assert Ezkl().satisfied(c.circuit, c.columns())
-    last = list(c.honest)[-1]
-    lies = [f for t in c.rule.targets for f in changed(c, t, [1, -1], ["ordinary 0", last])]
-    halves = [f for t in c.rule.targets for f in changed(c, t, [fraction(1, 2)], [last])]
-    assert taken(c, [*lies, *halves]) == []
+    first, last = "ordinary 0", list(c.honest)[-1]
+    moves = ((first, 1), (last, -1), (last, fraction(1, 2)))
+    lies = [f for t in c.rule.targets for at, by in moves for f in changed(c, t, [by], [at])]
+    assert taken(c, lies) == []
 
 
 @pytest.mark.slow
