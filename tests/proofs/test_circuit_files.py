@@ -176,10 +176,6 @@ def test_a_circuit_that_is_not_there_is_a_usage_error_that_says_what_to_do(fresh
     assert claimed.hex() in str(missing.value)
 
 
-def test_an_honest_circuit_can_be_built_again_from_the_statement(real_circuit: Callable[[str], Circuit]) -> None:
-    Ezkl().rebuild_verifying_key(real_circuit("sgd"))
-
-
 def test_a_verifying_key_of_another_graph_does_not_come_out_of_the_statement(
     copied: tuple[Home, Circuit], real_circuit: Callable[[str], Circuit]
 ) -> None:

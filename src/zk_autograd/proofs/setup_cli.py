@@ -59,7 +59,7 @@ def _run(args: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(f"  {line}", file=sys.stderr, flush=True)
 
-    if args.check:
+    if args.check is not None:
         try:
             wanted = bytes.fromhex(args.check)
         except ValueError:
@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> int:
         "srs_id": circuit.srs_id.hex(), "srs_class": circuit.srs_class, "folder": str(circuit.directory),
     }  # fmt: skip
     if args.json:
-        print(json.dumps(facts | {"rebuilt": bool(args.check)}))
+        print(json.dumps(facts | {"rebuilt": args.check is not None}))
         return 0
     print(f"circuit  {facts['circuit_id']}{'  rebuilt from source: equal' if args.check else ''}")
     print(
