@@ -7,6 +7,7 @@ Its state is the log itself. A new instance first fences the old one off (same t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from consumers.dead_letters import dead_letter
 from consumers.options import Reporter
@@ -109,26 +110,28 @@ class LedgerRunner:
             FencedError: a newer instance took over.
         """
         proofs = self._proofs.poll(timeout, BATCH)
+        done: list[Entry] = []
         entries: list[Entry] = []
         refused: list[tuple[Record, object]] = []
         # A proof follows its step in time, so after the proofs were read every step they can belong to is there.
-        for record in self._steps.read_to_end():
-            self._take(record, "steps", entries, refused)
-        for record in proofs:
-            self._take(record, "proofs", entries, refused)
+        for record in chain(self._steps.read_to_end(), proofs):
+            self._take(record, entries, refused)
+            if len(entries) + len(refused) >= BATCH:  # whatever strangers write, no more than this is held in memory
+                self._publish(entries, refused)
+                done, entries, refused = done + entries, [], []
         if entries or refused:
             self._publish(entries, refused)
-        return entries
+        return done + entries
 
-    def _take(self, record: Record, topic: str, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
+    def _take(self, record: Record, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
         try:
-            opened = self._ring.open(topic, record.value)
+            opened = self._ring.open(record.topic, record.value)
             if isinstance(opened.event, ProofAttached):
                 entries += self._fold.proof_event(opened)  # type: ignore[arg-type]
             else:
                 entries += self._fold.step_event(opened)  # type: ignore[arg-type]
         except ZkAutogradError as error:
-            if (topic, record.partition, record.offset) not in self._buried:
+            if (record.topic, record.partition, record.offset) not in self._buried:
                 refused.append((record, error))
 
     def _publish(self, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
