@@ -13,6 +13,9 @@ from zk_autograd.tee.keys import SigningKey
 MAX_VALUE = 64 << 10
 """Larger values are named by their digest only."""
 
+SHORT_LIVED = frozenset({"witness"})
+"""Topics whose records are to be gone after hours: they are not copied to where they would stay for weeks."""
+
 
 def dead_letter(record: Record, role: Role, reason: object, key: SigningKey) -> bytes:
     """A sealed DeadLetter for ``record``."""
@@ -23,6 +26,6 @@ def dead_letter(record: Record, role: Role, reason: object, key: SigningKey) -> 
         role=role.value.lower(),
         reason=one_line(str(reason), 1000) or "no reason given",
         digest=hashlib.sha256(record.value).digest(),
-        value=record.value if len(record.value) <= MAX_VALUE else b"",
+        value=record.value if len(record.value) <= MAX_VALUE and record.topic not in SHORT_LIVED else b"",
     )
     return seal("dead-letters", event, key)

@@ -9,8 +9,8 @@ from consumers.dead_letters import dead_letter
 from consumers.options import Reporter
 from consumers.prover.check import check_witness
 from consumers.steps_view import StepsView
-from schemas.events import ProofAttached, Role, WitnessShard
-from schemas.signing import seal
+from schemas.events import ProofAttached, Role, RunStarted, WitnessShard
+from schemas.signing import Opened, seal
 from zk_autograd.errors import EventLogError, ProofSystemError, UsageError, ZkAutogradError
 from zk_autograd.eventlog.base import Group, PartitionLostError, Producer, Record
 from zk_autograd.home import Home
@@ -38,6 +38,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._committers: dict[bytes, Committer] = {}
+        self._answered: set[bytes] = set()  # witnesses whose proof is published, by event id
         self.proven = 0
 
     def take(self, record: Record) -> None:
@@ -46,8 +47,14 @@ class Worker:
         Raises:
             EventLogError: the log is gone; nothing was lost, the record will be delivered again.
         """
+        out: list[tuple[str, bytes, bytes]] = []
+        answered: set[bytes] = set()
         try:
-            topic, key, value = "proofs", record.key[:32], self._prove(record)
+            opened, start = self._open(record)
+            # Who may write to the topic can play a witness again: that must not cost a proof each time.
+            if opened.event_id not in self._answered:
+                out.append(("proofs", opened.event.run_id, self._prove(opened.event, start)))
+                answered.add(opened.event_id)
         except EventLogError:
             raise
         except ZkAutogradError as error:
@@ -56,29 +63,37 @@ class Worker:
                 refused=True,
                 offset=record.offset,
             )
-            topic, key, value = "dead-letters", record.topic.encode(), dead_letter(record, Role.PROVER, error, self.key)
+            letter = dead_letter(record, Role.PROVER, error, self.key)
+            out.append(("dead-letters", record.topic.encode(), letter))
         try:
             with self.producer.transaction() as transaction:
-                transaction.send(topic, key, value)
+                for topic, key, value in out:
+                    transaction.send(topic, key, value)
                 transaction.consumed(self.group, [record])
         except PartitionLostError as error:
             # The group gave the partition to another prover meanwhile; it will prove the record, we drop our work.
             self.report(f"lost {record.topic}/{record.partition}: {error}", lost=True, offset=record.offset)
             self.group.rewind()
+            return
+        self._answered |= answered
 
-    def _prove(self, record: Record) -> bytes:
-        opened = self.view.open("witness", record.value)
-        event: WitnessShard = opened.event  # type: ignore[assignment]
-        if event.run_id not in self.view.runs:
+    def _open(self, record: Record) -> tuple[Opened[WitnessShard], RunStarted]:
+        """The witness, signed by its run's own key, and the run's start."""
+        opened: Opened[WitnessShard] = self.view.open("witness", record.value)  # type: ignore[assignment]
+        run_id = opened.event.run_id
+        if run_id not in self.view.runs:
             self.view.refresh()
-        if event.run_id not in self.view.runs:
-            raise UsageError(f"witness of run {event.run_id.hex()[:12]}: no such run has started")
-        start = self.view.runs[event.run_id]
+        if run_id not in self.view.runs:
+            raise UsageError(f"witness of run {run_id.hex()[:12]}: no such run has started")
+        start = self.view.runs[run_id]
         if start.key_id != opened.key_id:
-            raise UsageError(f"witness of run {event.run_id.hex()[:12]}: signed by another key than the run's start")
+            raise UsageError(f"witness of run {run_id.hex()[:12]}: signed by another key than the run's start")
+        return opened, start.event
+
+    def _prove(self, event: WitnessShard, start: RunStarted) -> bytes:
         circuit = self.circuits(event.circuit_id)
-        data_key = load_data_key(self.home.data_keys, start.event.data_key_id)
-        columns = check_witness(event, start.event, circuit, self._committer(circuit), data_key)
+        data_key = load_data_key(self.home.data_keys, start.data_key_id)
+        columns = check_witness(event, start, circuit, self._committer(circuit), data_key)
         self.group.keepalive()
         began = time.monotonic()
         proof = self._attempt(circuit, columns)
