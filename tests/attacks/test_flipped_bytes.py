@@ -1,0 +1,55 @@
+"""One bit turned over in one byte of one record, by whoever can write to the log's disk.
+
+Every record of the sound run counts for something, so every flip ends in exit code 1: as bytes that do not decode (0),
+a signature that does not hold (1), or something missing from where a flipped id no longer points.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.forge import Case, flipped
+
+COUNTS = {"steps": 12, "proofs": 6, "ledger": 5, "checkpoints": 2, "anchors": 2}
+RECORDS = [(topic, index) for topic, count in COUNTS.items() for index in range(count)]
+SPREAD = 16
+
+
+def flip_and_audit(case: Case, topic: str, index: int, positions: list[int], mask: int = 0x01) -> None:
+    """Changes one byte at a time, and puts it back at the end."""
+    record = case.log.records(topic)[index]
+    for at in positions:
+        case.log.replace(record, flipped(record.value, at, mask))
+        found = case.audit(live=False)
+        assert found.exit_code == 1, f"{topic} record {index}, byte {at} of {len(record.value)}, mask {mask:#x}"
+    case.log.replace(record, record.value)
+
+
+def test_the_tests_below_reach_every_record(case: Case) -> None:
+    """Otherwise a record type could be left out unnoticed."""
+    assert {topic: len(case.log.records(topic)) for topic in COUNTS} == COUNTS
+
+
+@pytest.mark.parametrize(("topic", "index"), RECORDS)
+def test_a_flipped_byte_is_found_wherever_it_is(case: Case, topic: str, index: int) -> None:
+    """At both ends, and at equal distances between: envelope, body, key id and signature are all hit."""
+    size = len(case.log.records(topic)[index].value)
+    flip_and_audit(case, topic, index, [0, 1, 9, 10, 11, 12, 13, *range(20, size, size // SPREAD), size - 2, size - 1])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(record=st.sampled_from(RECORDS), where=st.floats(0, 1, exclude_max=True), mask=st.integers(1, 255))
+def test_any_change_of_any_byte_is_found(case: Case, record: tuple[str, int], where: float, mask: int) -> None:
+    """The same at random positions with random changes."""
+    topic, index = record
+    size = len(case.log.records(topic)[index].value)
+    flip_and_audit(case, topic, index, [int(where * size)], mask)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("topic", "index"), RECORDS)
+def test_every_byte_counts(case: Case, topic: str, index: int) -> None:
+    """Each byte of each record, one after the other."""
+    flip_and_audit(case, topic, index, list(range(len(case.log.records(topic)[index].value))), 0x80)
