@@ -225,6 +225,8 @@ def spread(
         load[member] += 1
 
     kept = [p for p in partitions if owners.get(p) in load and p[0] in members[owners[p]]]
+    # Every other one first: little work lies in the first partitions only, and who joins shall get some of it.
+    kept = kept[::2] + kept[1::2]
     for partition in kept:
         if load[owners[partition]] < share:
             give(partition, owners[partition])
