@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from zk_autograd.schedule import Schedule
 
 from zk_autograd.errors import UsageError
+from zk_autograd.schedule import Schedule
 
 MAX_TABLE = 4096
 
