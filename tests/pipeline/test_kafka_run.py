@@ -1,4 +1,7 @@
-"""Whole runs with every role a process of its own, started through the installed commands, judged by zk-audit."""
+"""Whole runs with every role a process of its own, started through the installed commands, judged by zk-audit.
+
+The last shard of every step is half full, so padding is proven with the rest.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +56,8 @@ def test_a_run_of_five_steps_over_kafka_with_two_provers_is_sound(
     kafka_url: str, start_crew: StartCrew, real_circuit: Callable[[str], Circuit]
 ) -> None:
     crew = start_crew(kafka_url)
-    contents = run_to_the_end(crew, real_circuit("adam"), steps=5, shards=2, seconds=400)
-    assert_sound(crew, contents, steps=5, shards=2)
+    contents = run_to_the_end(crew, real_circuit("adam"), steps=5, shards=1, seconds=400)
+    assert_sound(crew, contents, steps=5, shards=1)
     assert_stops_cleanly(crew)
 
 

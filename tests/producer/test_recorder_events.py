@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from producer.recorder import Recorder
-from schemas.events import RunFinished, StepProven, WitnessShard
+from schemas.events import EnclaveAttested, RunFinished, WitnessShard
 from schemas.signing import decode_unverified
 from schemas.topics import TOPICS
 from tests.producer.training import Training, follow
-from tests.support.pipeline import LR, Pipeline
+from tests.support.pipeline import LR
 from zk_autograd.errors import UsageError
 from zk_autograd.proofs.base import Circuit
 from zk_autograd.schedule import Schedule
@@ -36,12 +36,12 @@ def test_a_run_is_a_signed_chain_from_its_start_to_its_end(training: Training) -
 
 def test_a_reader_meets_the_trainers_introduction_before_its_run_whatever_the_partitions(training: Training) -> None:
     # Partitions are read in any order: only within one is there an order to rely on.
-    for number in range(5):
-        with training.start(f"run-{number}") as job:
-            pass
-        places = [record.partition for record in training.records("steps") if record.key == job.recorder.run_id]
-        assert len(places) == 2
-        assert len(set(places)) == 1
+    with training.start() as job:
+        pass
+    intro, start = training.records("steps")
+    assert isinstance(decode_unverified("steps", intro.value).event, EnclaveAttested)
+    assert decode_unverified("steps", start.value).event_id == job.recorder.run_id
+    assert intro.partition == start.partition
 
 
 def test_all_witnesses_have_one_length_however_full_their_shard_is(training: Training) -> None:
@@ -58,17 +58,6 @@ def test_the_shards_of_successive_steps_go_round_all_partitions_of_the_witness_t
     in_order = sorted(witnesses(training), key=lambda w: (w[1].step, w[1].shard))
     count = TOPICS["witness"].partitions
     assert [partition for partition, _ in in_order] == [i % count for i in range(10)]
-
-
-def test_a_shard_that_is_mostly_padding_is_proven_like_any_other(training: Training) -> None:
-    training.parameters = 1
-    with training.start() as job:
-        job.step()
-    pipeline = Pipeline(training.home, training.url, training.circuit)
-    assert pipeline.prove() == 1
-    pipeline.fold()
-    entries = [decode_unverified("ledger", record.value).event for record in training.records("ledger")]
-    assert [type(entry) for entry in entries][1:] == [StepProven]
 
 
 def test_a_step_that_was_skipped_is_refused(training: Training) -> None:
