@@ -14,8 +14,9 @@ env: $(STAMP)  ## .venv with everything that demo, tests and benches need (torch
 $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 env")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[train,dev]'
+	@echo 'installing into $(VENV): about 5 GB, most of it torch; a few minutes'
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq -e '.[train,dev]'
 	touch $(STAMP)
 
 demo: env  ## train, prove, fold, anchor and audit a small real run, then catch a tampering

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -85,6 +86,10 @@ def _tell(line: str) -> None:
 def _run(args: argparse.Namespace) -> int:
     if args.steps < 1:
         raise UsageError(f"--steps: expected at least 1, got {args.steps}")
+    if args.batch < 1:
+        raise UsageError(f"--batch: expected at least 1, got {args.batch}")
+    if args.lr is not None and not (math.isfinite(args.lr) and args.lr > 0):
+        raise UsageError(f"--lr: expected a number above 0, got {args.lr!r}")
     try:
         import torch
     except ImportError:
@@ -98,8 +103,8 @@ def _run(args: argparse.Namespace) -> int:
 
     home = Home(args.home)
     rule = "adam" if args.optimizer == "adam" else ("momentum" if args.momentum else "sgd")
+    task = load_task(args.task, args.seed, args.batch)  # before the circuit, which may take a minute to make
     circuit = _circuit(home, rule, args.profile)
-    task = load_task(args.task, args.seed, args.batch)
     lr = args.lr if args.lr is not None else (1e-3 if rule == "adam" else 0.05)
     common: dict[str, Any] = {"lr": lr, "max_lr": lr, "clip": args.clip, "logrows": (circuit.P + 8).bit_length() - 1}
     if rule == "adam":
@@ -176,6 +181,11 @@ def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, 
         while recorder.step < args.steps:
             optimizer.zero_grad()
             value = task.loss(recorder.step + 1)
+            if not math.isfinite(float(value.detach())):
+                raise UsageError(
+                    f"step {recorder.step + 1}: the loss is {float(value.detach())}, so nothing was recorded for it; "
+                    "lower the rate or look at the data"
+                )
             value.backward()
             optimizer.step()
             scheduler.step()

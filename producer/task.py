@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +31,9 @@ def load_task(path: str, seed: int, batch: int) -> Task:
     module_name, _, function_name = path.partition(":")
     if not function_name:
         raise UsageError(f"--task {path!r}: expected MODULE:FUNCTION, for example producer.digits:mlp")
+    # An installed command looks in its own folder first, not where it was called.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:

@@ -162,7 +162,8 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
         elif step in entered:
             for slot in missing:
                 finding = refused.get(slot) or Finding(
-                    5, f"step {slot[0]}, shard {slot[1]}: the ledger calls it proven, but there is no proof in the log"
+                    5,
+                    f"step {slot[0]}, shard {slot[1]}: the ledger calls it proven, but the log holds no valid proof",
                 )
                 out.violated(finding.check, finding.text)
     out.proven = len(steps)

@@ -42,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_common(p, idle=False)
-    p.set_defaults(policy=None)
+    for action in p._actions:
+        if action.dest == "policy":
+            action.help = "what to trust (default: what the log shows first, printed with the verdict)"
     p.add_argument("--run", required=True, metavar="ID", help="run id, or its first digits, or its name")
     p.add_argument("--dev", action="store_true", help="without --policy: accept simulated evidence and a local SRS")
     p.add_argument(

@@ -215,21 +215,22 @@ def _check_contains(tree: Tree, anchor: Anchor, head: Head | None) -> None:
 
 def check_classes(out: Audit, found: Collected, policy: Policy) -> None:
     """11: the classes of evidence and SRS that the verdict rests on are ones that the policy names."""
+    refusal = "which the policy does not allow"
+    if policy.first_use:
+        refusal = "which is for development only (no --policy was given; --dev accepts it)"
     for key in sorted(found.used_keys):
         known = found.ring.keys[key]
         out.classes.add(known.evidence_class.value)
         if known.evidence_class.value not in policy.evidence_classes:
             out.violated(
                 11,
-                f"key {key.hex()[:12]} ({known.role}) has {known.evidence_class} evidence, "
-                "which the policy does not allow",
+                f"key {key.hex()[:12]} ({known.role}) has {known.evidence_class} evidence, {refusal}",
             )
     if out.circuit is not None:
         out.classes.add(f"{out.circuit.srs_class} SRS")
         if out.circuit.srs_class not in policy.srs_classes:
             out.violated(
                 11,
-                f"the circuit's SRS is of class {out.circuit.srs_class}, which the policy does not allow: "
-                "its maker could forge",
+                f"the circuit's SRS is of class {out.circuit.srs_class}, {refusal}: its maker could forge",
             )
     out.checks[11].detail = ", ".join(sorted(out.classes)) or "none"

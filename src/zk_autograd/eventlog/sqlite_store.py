@@ -82,7 +82,9 @@ class Database:
         if path.is_dir():
             raise UsageError(f"{path} is a directory: name the event log's file in it")
         if read_only and not path.exists():
-            raise EventLogError(f"there is no event log {path}: with mode=ro it must exist already")
+            raise EventLogError(
+                f"there is no event log {path}: an audit reads one that is there: give --log URL or --home FOLDER"
+            )
         if not path.parent.is_dir():
             raise UsageError(f"the directory {path.parent} does not exist: create it, then the event log in it")
         with self._explained("open"):

@@ -18,7 +18,7 @@ from zk_autograd.statement import STATEMENTS
 _EPILOG = """examples:
   zk-setup --optimizer adam --srs kzg16.srs      keys under the public ceremony's SRS
   zk-setup --optimizer adam --profile small --dev   everything local and insecure, for development
-  zk-setup --check 18e7a46a...                   rebuild a circuit's verifying key from source and compare
+  zk-setup --check ID                            rebuild a circuit's verifying key from source and compare
 """
 
 

@@ -18,8 +18,6 @@ def make_circuit(
 ) -> Circuit:
     """Sets a circuit up in ``home`` and adds it to the home's policy; UsageError if no SRS is given or allowed."""
     system, chosen = proof_system(DEFAULT_SYSTEM), PROFILES[profile]
-    if dev:
-        home.opt_in_to_simulation()
     if srs is None:
         if not dev:
             raise UsageError(
@@ -27,6 +25,8 @@ def make_circuit(
             )
         srs = system.dev_srs(home.path, chosen.logrows, say)
     circuit = system.set_up(statement(optimizer), chosen, srs, home.path, say)
+    if dev:
+        home.opt_in_to_simulation()
     home.allow_circuit(circuit.id)
     return circuit
 
