@@ -89,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.batch < 1:
         raise UsageError(f"--batch: expected at least 1, got {args.batch}")
     if args.lr is not None and not (math.isfinite(args.lr) and args.lr > 0):
-        raise UsageError(f"--lr: expected a number above 0, got {args.lr!r}")
+        raise UsageError(f"--lr: expected a learning rate above 0, got {args.lr!r}")
     try:
         import torch
     except ImportError:
