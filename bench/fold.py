@@ -30,7 +30,7 @@ def _run(circuit: Circuit, key: SigningKey, steps: int) -> tuple[list[bytes], li
     fmt = st.choose_format(st.defaults, 1e-3, 1.0, circuit.P)
     state, path = all_paths([_point("state", 0)])
     started = RunStarted(
-        "bench", bytes(32), st.name, tuple(Hyper(n, v) for n, v in sorted(st.defaults.items())), 1e-3,
+        "bench", bytes(32), key.key_id, st.name, tuple(Hyper(n, v) for n, v in sorted(st.defaults.items())), 1e-3,
         ScheduleKind.CONSTANT, (1e-3,), fmt.scale_w, fmt.scale_g, fmt.guard, fmt.clip, circuit.system, circuit.id,
         circuit.srs_id, SrsClass(circuit.srs_class), circuit.shard, 1, state, bytes(32),
     )  # fmt: skip

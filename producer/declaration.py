@@ -31,12 +31,13 @@ class OptimizerLike(Protocol):
 
 
 def run_started(
-    name: str, optimizer: OptimizerLike, circuit: Circuit, schedule: Schedule, shards: int, state_root: bytes,
-    data_key_id: bytes,
+    name: str, trainer_key_id: bytes, optimizer: OptimizerLike, circuit: Circuit, schedule: Schedule, shards: int,
+    state_root: bytes, data_key_id: bytes,
 ) -> RunStarted:  # fmt: skip
     """The run's first event; its nonce makes every run's id its own.
 
     Args:
+        trainer_key_id: of the key that signs all of the run's events, 32 bytes.
         shards: proofs per step.
         state_root: root over the shards' initial state commitments, 32 bytes.
         data_key_id: the public name of the key that the run's witnesses are encrypted under, 32 bytes.
@@ -45,6 +46,7 @@ def run_started(
     return RunStarted(
         name=name,
         nonce=secrets.token_bytes(32),
+        trainer_key_id=trainer_key_id,
         optimizer=circuit.statement.name,
         hyper=tuple(Hyper(n, v) for n, v in sorted(optimizer.hyper.items())),
         max_lr=schedule.max_lr,

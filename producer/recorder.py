@@ -117,7 +117,9 @@ class Recorder:
         optimizer, circuit, home, key = self._optimizer, self._circuit, self._home, self._key
         data_key_id, self._data_key = new_data_key(home.data_keys)
         self._state = self._commit_state(optimizer.state_arrays(), [fresh_salt() for _ in range(self._shards)])
-        started = run_started(self._name, optimizer, circuit, schedule, self._shards, self._state.root, data_key_id)
+        started = run_started(
+            self._name, key.key_id, optimizer, circuit, schedule, self._shards, self._state.root, data_key_id
+        )
         self.run_id = self._head = event_id(encode(started))
         evidence = home.simulated_evidence("TRAINER", key)
         intro = introduction(Role.TRAINER, key, EvidenceClass.SIMULATED, evidence, time.time_ns() // 1_000_000)

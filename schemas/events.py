@@ -78,6 +78,7 @@ class RunStarted:
 
     name: str
     nonce: bytes
+    trainer_key_id: bytes
     optimizer: str
     hyper: tuple[Hyper, ...]
     max_lr: float

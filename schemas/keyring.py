@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.events import EnclaveAttested, Event, EvidenceClass, Role
+from schemas.events import EnclaveAttested, Event, EvidenceClass, Role, RunStarted
 from schemas.signing import Opened, decode_unverified, open_introduction, open_signed, seal
 from zk_autograd.errors import VerificationError
 from zk_autograd.policy import Policy
@@ -67,14 +67,22 @@ class KeyRing:
 
         Raises:
             DecodeError: not one well-formed event of this topic.
-            VerificationError: unknown key, wrong role, or bad signature.
+            VerificationError: unknown key, wrong role, bad signature, or a run's start signed by another key than the
+                one that it names.
         """
         if topic == "steps" and isinstance(decode_unverified(topic, value).event, EnclaveAttested):
             introduction = open_introduction(topic, value)
             self.introduce(introduction)
             return introduction
         roles = SIGNERS[topic]
-        return open_signed(topic, value, {k: v.public_key for k, v in self.keys.items() if v.role in roles})
+        opened = open_signed(topic, value, {k: v.public_key for k, v in self.keys.items() if v.role in roles})
+        # The run id does not cover the envelope: without this, any trainer could sign a copy and call the run its own.
+        if isinstance(opened.event, RunStarted) and opened.event.trainer_key_id != opened.key_id:
+            raise VerificationError(
+                f"topic {topic}: run {opened.event_id.hex()[:12]} is started by key {opened.key_id.hex()[:12]}, "
+                f"but names {opened.event.trainer_key_id.hex()[:12]}"
+            )
+        return opened
 
 
 def introduction(role: Role, key: SigningKey, evidence_class: EvidenceClass, evidence: bytes, issued_ms: int) -> bytes:

@@ -164,6 +164,7 @@ RULES: Mapping[type[Message], Mapping[str, Rule]] = {
     RunStarted: {
         "name": NAME,
         "nonce": ID,
+        "trainer_key_id": ID,
         "optimizer": TOKEN,
         "hyper": HYPER,
         "max_lr": _reals(above=0.0),

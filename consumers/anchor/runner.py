@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from anchor.base import Anchor, Head, Receipt
 from consumers.options import Reporter
 from consumers.steps_view import StepsView
-from ledger.checkpoint import verify_checkpoint
+from ledger.checkpoint import Checkpoint, verify_checkpoint
 from ledger.note import VerifierKey
 from ledger.tree import Tree
 from schemas.events import Anchored, CheckpointIssued
@@ -41,7 +41,7 @@ class AnchorRunner:
         self._view.refresh()
         self._ledger = self.log.reader(["ledger"])
         self._checkpoints = self.log.reader(["checkpoints"])
-        self._newest: Opened[CheckpointIssued] | None = None
+        self._newest: tuple[Opened[CheckpointIssued], Checkpoint] | None = None
         self._head = self.anchor.head()
         self._catch_up()
 
@@ -58,29 +58,28 @@ class AnchorRunner:
                     continue
                 if isinstance(event, Anchored) and event.anchor == self.anchor.identity():
                     published = max(published, event.counter)
-        notes = self._notes_by_size()
+        notes = self._notes_by_tree()
         for counter in range(published + 1, self._head.counter + 1):
             receipt = self.anchor.receipt_for(counter)
-            if receipt is not None and receipt.head.size in notes:
-                self._publish(receipt, notes[receipt.head.size])
+            if receipt is not None and (receipt.head.size, receipt.head.root) in notes:
+                self._publish(receipt, notes[receipt.head.size, receipt.head.root])
 
-    def _notes_by_size(self) -> dict[int, bytes]:
-        found = {}
+    def _notes_by_tree(self) -> dict[tuple[int, bytes], bytes]:
+        found: dict[tuple[int, bytes], bytes] = {}
         with self.log.reader(["checkpoints"]) as reader:
             for record in reader.read_to_end():
-                opened, size = self._verified(record.value)
-                found[size] = opened.event_id
+                opened, checkpoint = self._verified(record.value)
+                found.setdefault((checkpoint.size, checkpoint.root), opened.event_id)
         return found
 
-    def _verified(self, value: bytes) -> tuple[Opened[CheckpointIssued], int]:
+    def _verified(self, value: bytes) -> tuple[Opened[CheckpointIssued], Checkpoint]:
         opened: Opened[CheckpointIssued] = self._view.open("checkpoints", value)  # type: ignore[assignment]
         public_key = self._view.ring.keys[opened.key_id].public_key
         if self.policy.ledger_keys is not None and public_key not in self.policy.ledger_keys:
             raise VerificationError(
                 f"checkpoint by ledger key {opened.key_id.hex()[:12]}, which the policy does not allow"
             )
-        checkpoint = verify_checkpoint(opened.event.note, self.origin, [VerifierKey(self.origin, public_key)])
-        return opened, checkpoint.size
+        return opened, verify_checkpoint(opened.event.note, self.origin, [VerifierKey(self.origin, public_key)])
 
     def run_once(self) -> bool:
         """Anchors the newest checkpoint if it is new; returns whether it did.
@@ -89,33 +88,37 @@ class AnchorRunner:
             VerificationError: checkpoints, ledger and anchor disagree: stop and look.
             AnchorRefused: the anchor moved under us.
         """
-        for record in self._checkpoints.poll(timeout=0.5):
-            self._newest, _ = self._verified(record.value)
+        issued = [self._verified(record.value) for record in self._checkpoints.poll(timeout=0.5)]
         # Entries and their checkpoint are one transaction: whoever sees the checkpoint finds its entries.
         for record in self._ledger.read_to_end():
             self.tree.append(self._view.open("ledger", record.value).body)
+        head = self._head
+        if head is not None:
+            self._check_head(head)
+        for each in issued:
+            self._check_tree(each[1])
+            if self._newest is None or each[1].size >= self._newest[1].size:
+                self._newest = each
         if self._newest is None:
             return False
-        public_key = self._view.ring.keys[self._newest.key_id].public_key
-        note = self._newest.event.note
-        checkpoint = verify_checkpoint(note, self.origin, [VerifierKey(self.origin, public_key)])
+        opened, checkpoint = self._newest
         size, root = checkpoint.size, checkpoint.root
+        if head is not None and size <= head.size:
+            return False
+        consistency = self.tree.consistency_proof(head.size, size) if head else []
+        receipt = self.anchor.advance(head, size, root, opened.event.note, consistency)
+        self._head = receipt.head
+        self._publish(receipt, opened.event_id)
+        return True
+
+    def _check_tree(self, checkpoint: Checkpoint) -> None:
+        size = checkpoint.size
         if size > self.tree.size:
             raise VerificationError(
                 f"the checkpoint has {size} leaves, the topic ledger {self.tree.size}: entries are missing"
             )
-        if self.tree.root_at(size) != root:
+        if self.tree.root_at(size) != checkpoint.root:
             raise VerificationError(f"the checkpoint of size {size} is not of the entries in the topic ledger")
-        head = self._head
-        if head is not None:
-            self._check_head(head)
-            if size <= head.size:
-                return False
-        consistency = self.tree.consistency_proof(head.size, size) if head else []
-        receipt = self.anchor.advance(head, size, root, note, consistency)
-        self._head = receipt.head
-        self._publish(receipt, self._newest.event_id)
-        return True
 
     def _check_head(self, head: Head) -> None:
         if head.size > self.tree.size or self.tree.root_at(head.size) != head.root:

@@ -7,12 +7,11 @@ then it is known to have been refused, and is only counted.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
+from consumers.audit.reading import Item, Place, read_topics
 from ledger.checkpoint import parse_checkpoint
 from schemas.events import (
     Anchored,
@@ -30,9 +29,9 @@ from schemas.events import (
     StepProven,
 )
 from schemas.keyring import KeyRing
-from schemas.signing import Opened, decode_unverified, open_introduction
+from schemas.signing import Opened, open_introduction
 from zk_autograd.errors import DecodeError, VerificationError
-from zk_autograd.eventlog.base import EventLog, Record
+from zk_autograd.eventlog.base import EventLog
 from zk_autograd.policy import CLASSES, Policy
 
 LEDGER_INPUTS = ("steps", "proofs")
@@ -64,78 +63,35 @@ class Collected:
     records: int = 0
     refused: int = 0
     used_keys: set[bytes] = field(default_factory=set)
+    seen: set[bytes] = field(default_factory=set)
 
 
 def collect(log: EventLog, run_id: bytes, policy: Policy) -> Collected:
-    """Everything the public topics hold about the run, and findings of checks 0 and 1.
-
-    The log may grow meanwhile. So effects are read before their causes, and whatever is seen has its reasons in what is
-    read later: receipts, ledger, checkpoints, proofs, steps, and last what the ledger has refused.
-    """
-    anchors = _read(log, "anchors", run_id)
-    with log.reader(["ledger"]) as reader:
-        entries = [_kept(r) for r in reader.read_to_end()]
-        settled = len(entries)
-        checkpoints = _read(log, "checkpoints", run_id)
-        # The entries of every checkpoint just read are there now, and perhaps newer ones, which are cut off below.
-        entries += [_kept(r) for r in reader.read_to_end()]
-    proofs, steps = _read(log, "proofs", run_id), _read(log, "steps", run_id)
-    letters = _read(log, "dead-letters", run_id)
-
-    roots = _roots_in(steps) if policy.first_use else policy.roots
+    """Everything the public topics hold about the run, and findings of checks 0 and 1."""
+    topics = read_topics(log, run_id)
+    roots = _roots_in(topics.steps) if policy.first_use else policy.roots
     # Evidence of every class is looked at here; which classes count is check 11.
     ring_policy = replace(policy, evidence_classes=frozenset(CLASSES), roots=roots)
-    found = Collected(KeyRing(ring_policy), ring_policy)
-    for item in steps:
+    found = Collected(KeyRing(ring_policy), ring_policy, records=len(topics))
+    for item in topics.steps:
         _introduce(found, item)
-    refused = _letters(found, letters)
-    for item in (*steps, *proofs):
+    refused = _letters(found, topics.letters)
+    for item in (*_in_order(topics.steps, refused), *topics.proofs, *topics.checkpoints):
         _take(found, item, run_id, refused)
-    for item in checkpoints:
+    for item in (*topics.ledger[: max(topics.settled, _covered(found))], *topics.anchors):
         _take(found, item, run_id, refused)
-    for item in entries[: max(settled, _covered(found))]:
-        _take(found, item, run_id, refused)
-    for item in anchors:
-        _take(found, item, run_id, refused)
-    found.records = sum(map(len, (steps, proofs, entries, checkpoints, anchors, letters)))
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Unread:
-    """A record that does not decode: where it is and what it was, without its bytes, of which there may be many."""
+def _in_order(steps: list[Item], refused: set[Place]) -> list[Item]:
+    """The start first, whatever its partition; and a refused copy after what it is a copy of."""
+    taken = {i.claimed.event_id for i in steps if i.claimed and i.place not in refused}
 
-    topic: str
-    partition: int
-    offset: int
-    digest: bytes
-    why: str
+    def rank(item: Item) -> tuple[bool, bool]:
+        copy = item.claimed is not None and item.claimed.event_id in taken and item.place in refused
+        return copy, item.claimed is None or not isinstance(item.claimed.event, RunStarted)
 
-
-_Item: TypeAlias = Record | _Unread
-
-
-def _read(log: EventLog, topic: str, run_id: bytes) -> list[_Item]:
-    """The topic's records, but for those of other runs, of which only the starts are kept."""
-    with log.reader([topic]) as reader:
-        items = (_kept(record) for record in reader.read_to_end())
-        return [item for item in items if not _of_another(item, run_id)]
-
-
-def _kept(record: Record) -> _Item:
-    try:
-        decode_unverified(record.topic, record.value)
-    except DecodeError as error:
-        digest = hashlib.sha256(record.value).digest()
-        return _Unread(record.topic, record.partition, record.offset, digest, str(error))
-    return record
-
-
-def _of_another(item: _Item, run_id: bytes) -> bool:
-    if isinstance(item, _Unread) or item.topic not in LEDGER_INPUTS:
-        return False
-    event = decode_unverified(item.topic, item.value).event
-    return isinstance(event, StepCommitted | RunFinished | ProofAttached) and event.run_id != run_id
+    return sorted(steps, key=rank)
 
 
 def _covered(found: Collected) -> int:
@@ -147,30 +103,30 @@ def _covered(found: Collected) -> int:
     return max(sizes)
 
 
-def _roots_in(items: list[_Item]) -> dict[str, frozenset[bytes]]:
+def _roots_in(items: list[Item]) -> dict[str, frozenset[bytes]]:
     """Trust on first use: the roots that the log's own introductions name."""
-    events = (decode_unverified("steps", i.value).event for i in items if isinstance(i, Record))
+    events = (item.claimed.event for item in items if item.claimed)
     return {"SIMULATED": frozenset(e.evidence[:32] for e in events if isinstance(e, EnclaveAttested))}
 
 
-def _introduce(found: Collected, item: _Item) -> None:
-    if isinstance(item, Record) and isinstance(decode_unverified("steps", item.value).event, EnclaveAttested):
+def _introduce(found: Collected, item: Item) -> None:
+    if item.claimed and isinstance(item.claimed.event, EnclaveAttested):
         # A key without good evidence is one that is not known; a bad signature becomes a finding below.
         with suppress(VerificationError):
             found.ring.introduce(open_introduction("steps", item.value))
 
 
-def _letters(found: Collected, items: list[_Item]) -> set[tuple[str, int, int, bytes]]:
+def _letters(found: Collected, items: list[Item]) -> set[Place]:
     """What the ledger has refused. No other role's word excuses a record, and no word excuses the ledger's own."""
     letters = set()
     for item in items:
-        if isinstance(item, _Unread):
-            found.findings.append(Finding(0, _where(item, item.why)))
+        if item.claimed is None:
+            found.findings.append(Finding(0, item.at(item.why)))
             continue
         try:
             opened = found.ring.open("dead-letters", item.value)
         except VerificationError as error:
-            found.findings.append(Finding(1, _where(item, error)))
+            found.findings.append(Finding(1, item.at(error)))
             continue
         event, signer, pinned = opened.event, found.ring.keys[opened.key_id], found.policy.ledger_keys
         excuses = signer.role is Role.LEDGER and (pinned is None or signer.public_key in pinned)
@@ -179,46 +135,66 @@ def _letters(found: Collected, items: list[_Item]) -> set[tuple[str, int, int, b
     return letters
 
 
-def _where(item: _Item, why: object) -> str:
-    return f"{item.topic}/{item.partition}@{item.offset}: {why}"
-
-
-def _take(found: Collected, item: _Item, run_id: bytes, refused: set[tuple[str, int, int, bytes]]) -> None:
-    if isinstance(item, _Unread):
-        check, digest, why = 0, item.digest, item.why
-    else:
-        try:
-            _open(found, item, run_id)
-            return
-        except VerificationError as error:
-            check, digest, why = 1, hashlib.sha256(item.value).digest(), str(error)
-    if (item.topic, item.partition, item.offset, digest) in refused:
+def _take(found: Collected, item: Item, run_id: bytes, refused: set[Place]) -> None:
+    finding = _tried(found, item, run_id)
+    if finding is None:
+        return
+    if item.place in refused:
         found.refused += 1
     else:
-        found.findings.append(Finding(check, _where(item, why)))
+        found.findings.append(finding)
 
 
-def _open(found: Collected, record: Record, run_id: bytes) -> None:
-    claimed = decode_unverified(record.topic, record.value)
+def _tried(found: Collected, item: Item, run_id: bytes) -> Finding | None:
+    """Keeps what is the run's or the shared log's; or says why it cannot."""
+    if item.claimed is None:
+        return Finding(0, item.at(item.why))
+    try:
+        opened = _open(found, item, item.claimed, run_id)
+    except VerificationError as error:
+        return Finding(1, item.at(error))
+    if opened is None:
+        return None
+    finding = _foreign(found, opened, item)
+    if finding is None:
+        _keep(found, opened)
+    return finding
+
+
+def _open(found: Collected, item: Item, claimed: Opened[Event], run_id: bytes) -> Opened[Event] | None:
+    """The event, if it is about the run or the shared log."""
     if isinstance(claimed.event, EnclaveAttested):
-        open_introduction(record.topic, record.value)
-        return
+        open_introduction("steps", item.value)
+        return None
     if isinstance(claimed.event, RunStarted):
         found.runs[claimed.event_id] = claimed.event.name
         if claimed.event_id != run_id:
-            return
-    opened = found.ring.open(record.topic, record.value)
-    found.used_keys.add(opened.key_id)
-    _keep(found, opened, record)
+            return None
+    return found.ring.open(item.place[0], item.value)
 
 
-def _keep(found: Collected, opened: Opened[Event], record: Record) -> None:
+def _foreign(found: Collected, opened: Opened[Event], item: Item) -> Finding | None:
+    """A finding about a step that is well signed and yet none of the run's words: anyone can play a record again, and
+    any trainer can sign about any run. So the ledger's refusal excuses it, as it never does what the run's key said."""
+    event, start = opened.event, found.start
+    if isinstance(event, RunStarted) and start is not None:
+        return Finding(3, item.at("the run is started twice"))
+    if isinstance(event, StepCommitted | RunFinished):
+        what = f"step {event.step}" if isinstance(event, StepCommitted) else "the end"
+        if start is not None and opened.key_id != start.key_id:
+            return Finding(3, item.at(f"{what}: signed by another key than the run's start"))
+        if opened.event_id in found.seen:
+            return Finding(3, item.at(f"{what}: repeated"))
+    return None
+
+
+def _keep(found: Collected, opened: Opened[Event]) -> None:
     event = opened.event
+    found.used_keys.add(opened.key_id)
     if isinstance(event, RunStarted):
-        if found.start is not None:
-            found.findings.append(Finding(3, f"steps/{record.partition}@{record.offset}: the run is started twice"))
-        found.start = found.start or opened  # type: ignore[assignment]
+        found.start = opened  # type: ignore[assignment]
     elif isinstance(event, StepCommitted | RunFinished):
+        found.seen.add(opened.event_id)
         found.chain.append(opened)  # type: ignore[arg-type]
     elif isinstance(event, ProofAttached):
         found.proofs[event.step, event.shard].append(opened)  # type: ignore[arg-type]

@@ -256,3 +256,13 @@ def test_another_genesis(case: Case) -> None:
     story.edit(RunStarted, state_root=story.step(1).state_root)
     case.retell(story)
     assert_violates(case.audit(), 6)
+
+
+def test_a_start_that_declares_a_million_shards(case: Case) -> None:
+    """Whoever audits such a run must not pay for what it declares."""
+    story = case.story()
+    story.edit(RunStarted, shards=1 << 20)
+    case.retell(story)
+    found = case.audit()
+    assert_violates(found, 6)
+    assert sum(len(c.findings) for c in found.checks) < 100

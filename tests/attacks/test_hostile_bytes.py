@@ -178,6 +178,36 @@ def test_a_fork_that_the_ledger_refused_still_counts(case: Case) -> None:
     assert_violates(case.audit(), 3, only=True)
 
 
+@pytest.mark.parametrize("partition", range(4))
+@pytest.mark.parametrize("kind", [RunStarted, StepCommitted, RunFinished])
+def test_a_record_that_is_played_again_is_harmless_once_refused(case: Case, kind: type, partition: int) -> None:
+    """Whoever may write to a topic can play a public record again, in any partition: nobody has lied by that."""
+    record = next(r for r, o in case.log.opened("steps") if isinstance(o.event, kind))
+    case.log.append("steps", record.value, partition=partition)
+    assert_violates(case.audit(), 3)
+    case.run_ledger()
+    found = case.audit()
+    assert found.exit_code == 0, explain(found)
+    assert found.refused == 1
+
+
+@pytest.mark.parametrize("partition", range(4))
+@pytest.mark.parametrize("kind", [RunStarted, StepCommitted, RunFinished])
+def test_another_trainers_word_about_a_run_is_harmless_once_refused(case: Case, kind: type, partition: int) -> None:
+    """A key with good evidence and the right role signs for a run that is not its own; for one, the very same start.
+
+    In an earlier partition its copy is read before the run's own: it must not become the start.
+    """
+    other = new_signing_key()
+    case.log.append("steps", case.insider.introduce(Role.TRAINER, other), partition=partition)
+    record = next(r for r, o in case.log.opened("steps") if isinstance(o.event, kind))
+    case.log.append("steps", resigned("steps", record.value, other), partition=partition)
+    assert_violates(case.audit(), 1 if kind is RunStarted else 3)
+    case.run_ledger()
+    found = case.audit()
+    assert found.exit_code == 0, explain(found)
+
+
 def test_a_dead_letter_carries_the_record_it_is_about(case: Case) -> None:
     """Small ones whole, so that who is blamed can look; large ones by their digest."""
     small, large = case.log.append("steps", b"hello", b"\xc3" * 100_000)

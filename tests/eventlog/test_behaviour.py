@@ -471,11 +471,12 @@ def test_work_between_two_polls_is_not_lost_when_another_member_joins(log: Event
     assert read(log, "other") == [b"done"]
 
 
-def test_keepalive_keeps_a_working_member_in_the_group(log: EventLog, log_url: str) -> None:
-    write(log, "one", b"1")
-    with log.producer("p") as producer, log.group("g", ["one"]) as working:
-        records = collect(working, 1)
-        with log.group("g", ["one"]) as other:
+def test_keepalive_keeps_a_working_member_and_all_its_partitions(log: EventLog, log_url: str) -> None:
+    for partition in range(4):
+        write(log, "many", b"%d" % partition, partition=partition)
+    with log.producer("p") as producer, log.group("g", ["many"]) as working:
+        records = collect(working, 4)
+        with log.group("g", ["many"]) as other:
             until = time.monotonic() + 1.4 * (1.0 if log_url.startswith("sqlite") else SESSION_TIMEOUT)
             while time.monotonic() < until:
                 working.keepalive()

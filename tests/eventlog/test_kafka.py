@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import TopicPartition as KafkaPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import MessageSizeTooLargeError
 
 from tests.support.broker import SESSION_TIMEOUT, free_ports, missing_tools, running_broker, unique_prefix
 from zk_autograd.errors import EventLogError, UsageError
-from zk_autograd.eventlog import EventLog, PartitionLostError, Reader, TopicSpec, open_log
+from zk_autograd.eventlog import EventLog, Group, PartitionLostError, Producer, Reader, Record, TopicSpec, open_log
 from zk_autograd.eventlog.kafka_group import KafkaGroup
 
 pytestmark = pytest.mark.kafka
@@ -88,6 +89,7 @@ def test_records_of_an_open_transaction_are_waited_for_and_not_seen_before(
     with log.reader(["t"]) as reader:
         assert reader.poll(0.5) == []
         timer = threading.Timer(1, raw.commit_transaction)
+        timer.daemon = True
         timer.start()
         assert [record.value for record in reader.read_to_end()] == [b"open", b"behind it"]
         timer.join()
@@ -112,21 +114,69 @@ def test_a_group_skips_holes_and_goes_on_behind_them(log: EventLog, raw: Any, pr
 
 def test_refused_offsets_do_not_come_along_with_the_next_transaction(log: EventLog) -> None:
     """kafka-python 3.0.12 keeps the offsets of a refused commit and sends them with the one after."""
-    write(log, b"1", b"2")
-    with log.producer("p") as producer, log.group("g", ["t"]) as group:
-        records = group.poll(20) + group.poll(20)
+    log.create_topics([TopicSpec("two", 2)])
+    with log.producer("p") as producer, log.group("g", ["two"]) as group:
+        with producer.transaction() as transaction:
+            for partition in (0, 1):
+                transaction.send("two", b"", b"%d" % partition, partition)
+        refused, accepted = group.poll(20) + group.poll(20)
         assert isinstance(group, KafkaGroup)
         genuine: Any = group._membership
         group._membership = genuine._replace(generation_id=genuine.generation_id + 7)
-        with pytest.raises(PartitionLostError, match="t/0"), producer.transaction() as transaction:
-            transaction.consumed(group, records)
+        with pytest.raises(PartitionLostError, match="two/"), producer.transaction() as transaction:
+            transaction.consumed(group, [refused])
         group._membership = genuine
         with producer.transaction() as transaction:
-            transaction.send("out", b"", b"unrelated")
+            transaction.consumed(group, [accepted])
+    with log.group("g", ["two"]) as group:
+        assert group.poll(20, max_records=10) == [refused]
+
+
+def test_the_groups_new_generation_does_not_let_a_moved_partitions_records_pass(log: EventLog) -> None:
+    """The broker checks who commits, not whose the partition is: a member of the new generation could commit any."""
+    log.create_topics([TopicSpec("two", 2)])
+
+    def write_to_both(producer: Producer) -> None:
         with producer.transaction() as transaction:
-            transaction.consumed(group, records[:1])
-    with log.group("g", ["t"]) as group:
-        assert [record.value for record in group.poll(20)] == [b"2"]
+            for partition in (0, 1):
+                transaction.send("two", b"", b"", partition)
+
+    def poll_until(wanted: Group, other: Group) -> list[Record]:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if records := wanted.poll(0.3):
+                return records
+            other.poll(0.3)
+        return []
+
+    with log.producer("p") as producer, log.group("g", ["two"]) as first, log.group("g", ["two"]) as second:
+        write_to_both(producer)
+        before = first.poll(20) + first.poll(20)
+        assert len(before) == 2
+        assert poll_until(second, first)
+        write_to_both(producer)
+        assert poll_until(first, second)
+        with pytest.raises(PartitionLostError), producer.transaction() as transaction:
+            transaction.consumed(first, before)
+
+
+def test_a_commit_returns_only_when_it_is_carried_out_on_every_partition(
+    log: EventLog, kafka_broker: str, prefix: str
+) -> None:
+    """Until then a crash of all replicas can still lose it, and readers might not see it."""
+    partitions = [KafkaPartition(f"{prefix}t", 0), KafkaPartition(f"{prefix}out", 0)]
+    stable = KafkaConsumer(bootstrap_servers=kafka_broker, isolation_level="read_committed")
+    latest = KafkaConsumer(bootstrap_servers=kafka_broker)
+    try:
+        with log.producer("p") as producer:
+            for number in range(30):
+                with producer.transaction() as transaction:
+                    for topic in ("t", "out"):
+                        transaction.send(topic, b"", b"%d" % number)
+                assert stable.end_offsets(partitions) == latest.end_offsets(partitions)
+    finally:
+        stable.close()
+        latest.close()
 
 
 def test_a_large_transaction_is_sent_in_bounded_parts_and_arrives_in_order(log: EventLog) -> None:

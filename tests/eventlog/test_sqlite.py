@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from zk_autograd.errors import EventLogError, UsageError
 from zk_autograd.eventlog import EventLog, PartitionLostError, TopicSpec, open_log
 from zk_autograd.eventlog.sqlite_group import spread
+from zk_autograd.eventlog.sqlite_store import Database
 
 
 @pytest.fixture
@@ -132,6 +133,37 @@ def test_a_silent_member_loses_its_partition(path: Path) -> None:
             transaction.consumed(silent, records)
         with producer.transaction() as transaction:
             transaction.consumed(other, taken)
+
+
+def test_a_partition_that_was_away_unnoticed_does_not_bring_its_old_records_back(path: Path) -> None:
+    make(path, b"1")
+    with (
+        open_log(f"sqlite:///{path}?session_timeout=0.3") as log,
+        log.producer("q") as producer,
+        log.group("g", ["t"]) as silent,
+    ):
+        records = silent.poll(1)
+        time.sleep(0.5)
+        with log.group("g", ["t"]) as other, producer.transaction() as transaction:
+            transaction.consumed(other, other.poll(2))
+        assert silent.poll(0.2) == []
+        with pytest.raises(PartitionLostError, match="t/0"), producer.transaction() as transaction:
+            transaction.consumed(silent, records)
+
+
+def test_what_is_read_together_is_of_one_moment(path: Path) -> None:
+    """So that a poll over two topics never returns half a transaction."""
+    make(path, b"1")
+    database = Database(path, read_only=False)
+
+    def count_around_a_commit(connection: sqlite3.Connection) -> list[int]:
+        counts = [connection.execute("SELECT count(*) FROM records").fetchone()[0]]
+        make(path, b"2")
+        return [*counts, connection.execute("SELECT count(*) FROM records").fetchone()[0]]
+
+    assert database.read(count_around_a_commit) == [1, 1]
+    assert database.read(lambda connection: connection.execute("SELECT count(*) FROM records").fetchone()) == (2,)
+    database.close()
 
 
 def test_a_clock_that_is_set_back_does_not_keep_the_dead_alive(path: Path) -> None:

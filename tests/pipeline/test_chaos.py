@@ -33,7 +33,7 @@ class Plan:
     every: float
     pause_s: float = 3.0
     again: float = 0.0
-    settle_s: float = 240.0
+    settle_s: float = 480.0
 
 
 def survive(crew: Crew, circuit: Circuit, plan: Plan) -> None:

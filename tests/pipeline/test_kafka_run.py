@@ -23,7 +23,7 @@ def run_to_the_end(crew: Crew, circuit: Circuit, steps: int, shards: int, second
         for start in (crew.ledger, crew.anchor, lambda: crew.prover("a"), lambda: crew.prover("b")):
             start()
         # The work is shared out among the provers that are there when it comes.
-        watch.wait(lambda _: crew.ready, 60, crew.ended_early)
+        watch.wait(lambda _: crew.ready, 180, crew.ended_early)
         crew.trainer(circuit.id.hex(), steps, shards)
         watch.wait(lambda seen: seen.complete, seconds, crew.ended_early)
         contents = watch.read_again()
@@ -56,7 +56,7 @@ def test_a_run_of_five_steps_over_kafka_with_two_provers_is_sound(
     kafka_url: str, start_crew: StartCrew, real_circuit: Callable[[str], Circuit]
 ) -> None:
     crew = start_crew(kafka_url)
-    contents = run_to_the_end(crew, real_circuit("adam"), steps=5, shards=1, seconds=400)
+    contents = run_to_the_end(crew, real_circuit("adam"), steps=5, shards=1, seconds=550)
     assert_sound(crew, contents, steps=5, shards=1)
     assert_stops_cleanly(crew)
 
@@ -65,6 +65,6 @@ def test_a_run_over_the_embedded_log_with_two_provers_is_sound(
     sqlite_url: str, start_crew: StartCrew, real_circuit: Callable[[str], Circuit]
 ) -> None:
     crew = start_crew(sqlite_url)
-    contents = run_to_the_end(crew, real_circuit("adam"), steps=2, shards=2, seconds=300)
+    contents = run_to_the_end(crew, real_circuit("adam"), steps=2, shards=2, seconds=550)
     assert_sound(crew, contents, steps=2, shards=2)
     assert_stops_cleanly(crew)

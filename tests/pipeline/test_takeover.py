@@ -33,7 +33,7 @@ def test_a_stalled_instance_that_wakes_up_after_its_successor_ends_and_writes_no
     crew = start_crew(log_url)
     with Watch(crew.url) as watch:
         stalled = crew.ledger() if role == "ledger" else crew.anchor()
-        watch.wait(lambda _: crew.ready, 60, crew.ended_early)
+        watch.wait(lambda _: crew.ready, 180, crew.ended_early)
         assert stalled.process is not None
         stalled.process.send_signal(signal.SIGSTOP)
         crew.services["stalled"] = crew.services.pop(role)
@@ -41,9 +41,9 @@ def test_a_stalled_instance_that_wakes_up_after_its_successor_ends_and_writes_no
         crew.anchor()
         # The start of a run is an entry, and needs no proof.
         crew.trainer(real_circuit("adam").id.hex(), 1, 1)
-        watch.wait(anchored, 60, crew.ended_early)
+        watch.wait(anchored, 180, crew.ended_early)
         stalled.process.send_signal(signal.SIGCONT)
-        watch.wait(lambda _: stalled.exit_code is not None, 60, list)
+        watch.wait(lambda _: stalled.exit_code is not None, 180, list)
         contents = watch.read_again()
         assert not watch.rewritten(contents)
     assert stalled.exit_code == 2, stalled.printed

@@ -70,6 +70,7 @@ SAMPLES: dict[type[Event], Event] = {
         RunStarted(
             name="digits, first run",
             nonce=digest("nonce"),
+            trainer_key_id=digest("trainer"),
             optimizer="adam",
             hyper=(Hyper("beta1", 0.9), Hyper("beta2", 0.999), Hyper("eps", 1e-8)),
             max_lr=0.01,
@@ -187,6 +188,7 @@ STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
         RunStarted,
         name=texts(128),
         nonce=ids,
+        trainer_key_id=ids,
         optimizer=tokens,
         hyper=hypers,
         max_lr=st.floats(0.0, sys.float_info.max, exclude_min=True),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -151,7 +152,8 @@ class LogFile:
         with self._changing() as connection:
             query = "SELECT next_offset FROM heads WHERE topic = ? AND partition = ?"
             (first,) = connection.execute(query, (topic, partition)).fetchone()
-            added = [Record(topic, partition, first + i, b"", value, 0) for i, value in enumerate(values)]
+            now = time.time_ns() // 1_000_000  # an old record of a topic with a retention time would be deleted
+            added = [Record(topic, partition, first + i, b"", value, now) for i, value in enumerate(values)]
             rows = [(topic, partition, r.offset, r.key, r.value, r.timestamp_ms) for r in added]
             connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", rows)
             connection.execute(

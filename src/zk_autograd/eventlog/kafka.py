@@ -2,6 +2,7 @@
 
 Only committed records are read (``read_committed``); topics are never made by the way, and are made so that nothing
 acknowledged is lost: replicated, kept for their time, no unclean election, the broker's clock on every record.
+Brokers of Kafka 3.0 or later.
 """
 
 from __future__ import annotations

@@ -116,10 +116,11 @@ def explained(doing: str) -> Iterator[None]:
 
 def meaning(error: BaseException) -> str:
     """One line in the operator's words, with the client's own at its end."""
-    text = f"{type(error).__name__}: {error}"[:300].replace("\n", " ")
+    name, text = type(error).__name__, str(error)
+    text = (text if name in text else f"{name}: {text}")[:300].replace("\n", " ")
     if isinstance(error, AuthorizationError):
         return f"the cluster's access rules do not allow it: ask for the right ({text})"
-    if isinstance(error, KafkaTimeoutError) or type(error).__name__ in ("NodeNotReadyError", "RequestTimedOutError"):
+    if isinstance(error, KafkaTimeoutError) or name in ("NodeNotReadyError", "RequestTimedOutError"):
         return f"no answer from the cluster in time: is it up and reachable? ({text})"
     return text
 
