@@ -6,8 +6,13 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from schemas.events import EvidenceClass, Role
 from schemas.keyring import introduction
@@ -17,8 +22,16 @@ from zk_autograd.policy import Policy, load_policy
 from zk_autograd.tee.keys import SigningKey
 
 
-def add_common(p: argparse.ArgumentParser, *, idle: bool = True) -> None:
-    """``--log``, ``--home``, ``--policy``, ``--json`` and, for services, ``--idle-exit``."""
+def add_common(p: argparse.ArgumentParser) -> None:
+    """``--log``, ``--home``, ``--policy`` and ``--json`` of a service, and ``--idle-exit``."""
+    add_reading(p, policy="HOME/policy.json", output="one JSON object per event")
+    p.add_argument(
+        "--idle-exit", type=float, metavar="SECONDS", help="end after this long without work (default: never)"
+    )
+
+
+def add_reading(p: argparse.ArgumentParser, *, policy: str, output: str) -> None:
+    """``--log``, ``--home``, ``--policy`` and ``--json``, with the default policy and the output in words."""
     p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
     p.add_argument(
         "--home",
@@ -26,12 +39,8 @@ def add_common(p: argparse.ArgumentParser, *, idle: bool = True) -> None:
         default=default_home(),
         help="folder of keys and circuits (default: $ZK_HOME or ~/.zk-autograd)",
     )
-    p.add_argument("--policy", type=Path, metavar="FILE", help="what to trust (default: HOME/policy.json)")
-    p.add_argument("--json", action="store_true", help="print one JSON object per event")
-    if idle:
-        p.add_argument(
-            "--idle-exit", type=float, metavar="SECONDS", help="end after this long without work (default: never)"
-        )
+    p.add_argument("--policy", type=Path, metavar="FILE", help=f"what to trust (default: {policy})")
+    p.add_argument("--json", action="store_true", help=f"print {output}")
 
 
 def log_url(args: argparse.Namespace) -> str:
@@ -63,6 +72,17 @@ class Reporter:
             print(json.dumps(facts | {"message": line}), flush=True)
         else:
             print(line, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def busy(self, line: str) -> Iterator[None]:
+        """Shows on a terminal, for as long as the block runs, what is being done and since when."""
+        if self._json or not sys.stderr.isatty():
+            yield
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            progress.add_task(line)
+            yield
 
 
 class Idle:

@@ -36,22 +36,34 @@ def parser() -> argparse.ArgumentParser:
     )
     home = default_home()
     p.add_argument("--steps", type=int, required=True, help="total steps of the run")
-    p.add_argument("--optimizer", choices=("adam", "sgd"), default="adam")
+    p.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="update rule (default: adam)")
     p.add_argument("--lr", type=float, help="learning rate (default: 0.001 for adam, 0.05 for sgd)")
     p.add_argument(
-        "--lr-schedule", choices=("constant", "cosine", "step"), default="constant", help="declared before the run"
+        "--lr-schedule",
+        choices=("constant", "cosine", "step"),
+        default="constant",
+        help="declared before the run (default: constant)",
     )
-    p.add_argument("--betas", type=float, nargs=2, default=(0.9, 0.999), metavar=("B1", "B2"))
-    p.add_argument("--eps", type=float, default=1e-8)
-    p.add_argument("--momentum", type=float, default=0.0)
-    p.add_argument("--dampening", type=float, default=0.0)
+    p.add_argument(
+        "--betas", type=float, nargs=2, default=(0.9, 0.999), metavar=("B1", "B2"), help="of adam (default: 0.9 0.999)"
+    )
+    p.add_argument("--eps", type=float, default=1e-8, help="of adam (default: 1e-8)")
+    p.add_argument("--momentum", type=float, default=0.0, help="of sgd; 0 is plain sgd (default: 0)")
+    p.add_argument("--dampening", type=float, default=0.0, help="of sgd with momentum (default: 0)")
     p.add_argument("--clip", type=float, default=1.0, help="largest absolute gradient element kept (default: 1)")
     p.add_argument(
         "--task", default="producer.digits:mlp", metavar="MODULE:FUNCTION", help="model and data (default: %(default)s)"
     )
-    p.add_argument("--batch", type=int, default=128)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--profile", choices=sorted(PROFILES), default="default", help="size of one proof")
+    p.add_argument("--batch", type=int, default=128, help="examples a step (default: %(default)s)")
+    p.add_argument(
+        "--seed", type=int, default=0, help="of initial weights and order of the data (default: %(default)s)"
+    )
+    p.add_argument(
+        "--profile",
+        choices=sorted(PROFILES),
+        default="default",
+        help="size of one proof (default: default, of 2^16 rows)",
+    )
     p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
     p.add_argument(
         "--run-name", help="name of the run; an unfinished run of this name goes on (default: from the time)"
@@ -176,7 +188,7 @@ def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, 
         TimeRemainingColumn(),
     )
     began, first, loss = time.perf_counter(), recorder.step, float("nan")
-    with Progress(*columns, console=console, disable=args.json) as progress:
+    with Progress(*columns, console=console, disable=args.json or not console.is_terminal) as progress:
         bar = progress.add_task("", total=args.steps, completed=recorder.step, loss="–")
         while recorder.step < args.steps:
             optimizer.zero_grad()

@@ -17,7 +17,7 @@ from consumers.audit.log_checks import held_by
 from consumers.audit.outcome import Audit
 from consumers.audit.proofs import Verdict, verify_all
 from consumers.audit.report import as_json, as_text
-from consumers.options import add_common, log_url
+from consumers.options import add_reading, log_url
 from schemas.wire import open_event_log
 from zk_autograd.cli import run_command
 from zk_autograd.errors import UsageError
@@ -41,10 +41,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_common(p, idle=False)
-    for action in p._actions:
-        if action.dest == "policy":
-            action.help = "what to trust (default: what the log shows first, printed with the verdict)"
+    add_reading(p, policy="what the log shows first, printed with the verdict", output="the report as one JSON object")
     p.add_argument("--run", required=True, metavar="ID", help="run id, or its first digits, or its name")
     p.add_argument("--dev", action="store_true", help="without --policy: accept simulated evidence and a local SRS")
     p.add_argument(
@@ -101,7 +98,8 @@ def _run(args: argparse.Namespace) -> int:
     circuits = CircuitStore(args.home, None)
     with Progress(
         TextColumn("verifying proofs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True, disable=args.json,
+        console=Console(stderr=True), transient=True,
+        disable=args.json or not sys.stderr.isatty(),
     ) as progress:  # fmt: skip
         bar = progress.add_task("", total=None)
 

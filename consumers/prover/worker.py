@@ -96,7 +96,8 @@ class Worker:
         columns = check_witness(event, start, circuit, self._committer(circuit), data_key)
         self.group.keepalive()
         began = time.monotonic()
-        proof = self._attempt(circuit, columns)
+        with self.report.busy(f"proving step {event.step} shard {event.shard}"):
+            proof = self._attempt(circuit, columns)
         seconds = time.monotonic() - began
         self.proven += 1
         self.report(

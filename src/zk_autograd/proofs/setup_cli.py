@@ -27,8 +27,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="zk-setup",
         description="Make a circuit: settings, compiled circuit and keys in a folder named by their hash, the circuit "
-        "id. "
-        "Tests both ends of its look-up table and one proof before keeping it.",
+        "id. Tests both ends of its look-up table and one proof before keeping it.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -40,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--srs", type=Path, metavar="FILE", help="SRS of a public ceremony, in EZKL's format")
     p.add_argument(
         "--dev", action="store_true",
-        help="make an insecure SRS here, and opt this home's policy in to it and to simulated evidence",
+        help="for development: opt this home's policy in to simulated evidence and local SRSs, and make such an SRS "
+        "if --srs gives none",
     )  # fmt: skip
     p.add_argument("--check", metavar="ID", help="rebuild the verifying key of this circuit from source and compare")
     p.add_argument(
