@@ -36,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
     )
     home = default_home()
     p.add_argument("--steps", type=int, required=True, help="total steps of the run")
-    p.add_argument("--optimizer", choices=("adam", "sgd"), default="adam", help="update rule (default: adam)")
-    p.add_argument("--lr", type=float, help="learning rate (default: 0.001 for adam, 0.05 for sgd)")
+    p.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam", help="update rule (default: adam)")
+    p.add_argument("--lr", type=float, help="learning rate (default: 0.05 for sgd, else 0.001)")
     p.add_argument(
         "--lr-schedule",
         choices=("constant", "cosine", "step"),
@@ -45,11 +45,16 @@ def parser() -> argparse.ArgumentParser:
         help="declared before the run (default: constant)",
     )
     p.add_argument(
-        "--betas", type=float, nargs=2, default=(0.9, 0.999), metavar=("B1", "B2"), help="of adam (default: 0.9 0.999)"
+        "--betas", type=float, nargs=2, default=(0.9, 0.999), metavar=("B1", "B2"), help="of adam, adamw (default: 0.9 0.999)"
     )
-    p.add_argument("--eps", type=float, default=1e-8, help="of adam (default: 1e-8)")
+    p.add_argument("--eps", type=float, default=1e-8, help="of adam, adamw (default: 1e-8)")
+    p.add_argument("--amsgrad", action="store_true", help="of adam, adamw: divide by the largest root so far")
     p.add_argument("--momentum", type=float, default=0.0, help="of sgd; 0 is plain sgd (default: 0)")
     p.add_argument("--dampening", type=float, default=0.0, help="of sgd with momentum (default: 0)")
+    p.add_argument("--nesterov", action="store_true", help="of sgd with momentum")
+    p.add_argument(
+        "--weight-decay", type=float, help="as torch's: of the weights for adamw, else L2 (default: 0.01 for adamw, 0)"
+    )
     p.add_argument("--clip", type=float, default=1.0, help="largest absolute gradient element kept (default: 1)")
     p.add_argument(
         "--task", default="producer.digits:mlp", metavar="MODULE:FUNCTION", help="model and data (default: %(default)s)"
@@ -95,6 +100,26 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
+    """The optimizer that the options describe, over a model's parameters."""
+    from zk_autograd.optim import SGD, Adam, AdamW
+
+    sgd = args.optimizer == "sgd"
+    wrong = {"--amsgrad": args.amsgrad} if sgd else {"--momentum": args.momentum, "--nesterov": args.nesterov}
+    for option, given in wrong.items():
+        if given:
+            raise UsageError(f"{option} is no option of --optimizer {args.optimizer}")
+    lr = args.lr if args.lr is not None else (0.05 if sgd else 1e-3)
+    common: dict[str, Any] = {"lr": lr, "max_lr": lr, "clip": args.clip, "logrows": PROFILES[args.profile].logrows}
+    if args.weight_decay is not None:
+        common["weight_decay"] = args.weight_decay
+    if sgd:
+        moment = {"momentum": args.momentum, "dampening": args.dampening, "nesterov": args.nesterov}
+        return SGD(parameters, **moment, **common)
+    kind = AdamW if args.optimizer == "adamw" else Adam
+    return kind(parameters, betas=tuple(args.betas), eps=args.eps, amsgrad=args.amsgrad, **common)
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.steps < 1:
         raise UsageError(f"--steps: expected at least 1, got {args.steps}")
@@ -111,18 +136,12 @@ def _run(args: argparse.Namespace) -> int:
     from producer.schedules import declare
     from producer.task import load_task
     from schemas.wire import open_event_log
-    from zk_autograd.optim import SGD, Adam
 
     home = Home(args.home)
-    rule = "adam" if args.optimizer == "adam" else ("momentum" if args.momentum else "sgd")
-    task = load_task(args.task, args.seed, args.batch)  # before the circuit, which may take a minute to make
+    task = load_task(args.task, args.seed, args.batch)
+    optimizer = _optimizer(args, task.model.parameters())  # before the circuit, which may take a minute to make
+    rule = optimizer.statement.name
     circuit = _circuit(home, rule, args.profile)
-    lr = args.lr if args.lr is not None else (1e-3 if rule == "adam" else 0.05)
-    common: dict[str, Any] = {"lr": lr, "max_lr": lr, "clip": args.clip, "logrows": (circuit.P + 8).bit_length() - 1}
-    if rule == "adam":
-        optimizer: Any = Adam(task.model.parameters(), betas=tuple(args.betas), eps=args.eps, **common)
-    else:
-        optimizer = SGD(task.model.parameters(), momentum=args.momentum, dampening=args.dampening, **common)
     schedule, scheduler = declare(args.lr_schedule, optimizer, args.steps)
     options = {"--task": args.task, "--seed": args.seed, "--batch": args.batch}
     options["--lr, --lr-schedule or --steps"] = f"{schedule.kind} {schedule.values}"

@@ -7,6 +7,7 @@ dependence on a math library's rounding.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,6 +15,17 @@ from zk_autograd.errors import FormatError
 
 FRACTION_BITS = 256
 """Fractional bits of :func:`power_fx`; each squaring loses less than one unit in the last place."""
+
+
+MIN_SCALE_W = 12
+"""No format keeps fewer fractional bits of a weight."""
+
+LARGEST_WEIGHT = 8.0
+"""Formats leave room for the decay of weights up to this size; larger ones are found, and refused, when they come."""
+
+
+DECAY_SHARE = 1 / 4
+"""Share of a range that one unit of a :func:`dithered` decay may take, for such weights."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,16 @@ def rounding_offset(step: int, P: int) -> int:
     return step * nearest_coprime((math.isqrt(5 * P * P) - P) // 2, P) % P
 
 
+def dithered(x: Fraction, step: int) -> int:
+    """An integer next to ``x >= 0``, down or up so that over the steps the mean is ``x``, however small ``x`` is.
+
+    Independent of :func:`rounding_offset`, which meets it in the same products: its multiples are of another irrational
+    number, the square root of 2.
+    """
+    unit = 1 << 32
+    return math.floor(x + Fraction(step * (math.isqrt(2 * unit * unit) - unit) % unit, unit))
+
+
 def scale_for(clip: float, limit: int, highest: int = 30) -> tuple[int, int]:
     """The finest scale at which ``clip`` stays within ``limit``, and ``clip`` as an integer at that scale.
 
@@ -111,6 +133,40 @@ def scale_for(clip: float, limit: int, highest: int = 30) -> tuple[int, int]:
     if scale < 0 or fixed < 1:
         raise FormatError(f"format: expected a clipping bound between {2.0**-highest:.2g} and {limit}, got {clip!r}")
     return scale, fixed
+
+
+def l2_room(weight_decay: float, fixed: int, scale_g: int) -> int:
+    """How far decay can move a gradient, for weights up to ``LARGEST_WEIGHT``: its mean, and one unit."""
+    return math.ceil(LARGEST_WEIGHT * weight_decay * 2.0**scale_g) + math.ceil(DECAY_SHARE * fixed) + 1
+
+
+def l2_scale(fixed: int, P: int) -> float:
+    """The logarithm of the finest scale of weights at which one unit of decay, ``w/P``, keeps to its share."""
+    return math.log2(DECAY_SHARE * fixed * P / LARGEST_WEIGHT)
+
+
+def weight_scale(name: str, max_lr: float, finest: Callable[[float], float]) -> int:
+    """The finest scale of weights for rates up to ``max_lr``.
+
+    Args:
+        name: of the statement, for the message.
+        finest: the logarithm of the finest scale that leaves the table room, for a rate; falls as the rate rises.
+    Raises:
+        FormatError: no rate, or weights would keep less than ``MIN_SCALE_W`` fractional bits; names the largest rate.
+    """
+    if math.isfinite(max_lr) and max_lr > 0 and finest(max_lr) >= MIN_SCALE_W:
+        return math.floor(min(finest(max_lr), 28))
+    low, high = -100.0, 100.0
+    if not finest(2.0**low) >= MIN_SCALE_W:
+        raise FormatError(f"{name}: the hyper-parameters and the clipping bound leave no room for any learning rate")
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if finest(2.0**middle) >= MIN_SCALE_W else (low, middle)
+    raise FormatError(
+        f"{name}: a largest learning rate of {max_lr!r} does not fit this profile with these hyper-parameters: "
+        f"expected above 0, and at most {round_down(2.0**low)}, the largest that fits (weights keep at least "
+        f"{MIN_SCALE_W} fractional bits)"
+    )
 
 
 def round_down(x: float) -> str:

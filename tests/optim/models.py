@@ -9,12 +9,27 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from zk_autograd.optim import SGD, Adam, FixedPointOptimizer  # noqa: E402
+from zk_autograd.optim import SGD, Adam, AdamW, FixedPointOptimizer  # noqa: E402
 
 MAKERS: dict[str, Callable[..., FixedPointOptimizer]] = {
     "adam": lambda params, **options: Adam(params, **{"lr": 1e-2, **options}),
     "sgd": lambda params, **options: SGD(params, **{"lr": 0.1, **options}),
     "momentum": lambda params, **options: SGD(params, **{"lr": 0.05, "momentum": 0.9, **options}),
+    "adam-l2": lambda params, **options: Adam(params, **{"lr": 1e-2, "weight_decay": 1e-3, **options}),
+    "adamw": lambda params, **options: AdamW(params, **{"lr": 1e-2, **options}),
+    "amsgrad": lambda params, **options: Adam(params, **{"lr": 1e-2, "amsgrad": True, **options}),
+    "amsgrad-l2": lambda params, **options: Adam(
+        params, **{"lr": 1e-2, "amsgrad": True, "weight_decay": 1e-3, **options}
+    ),
+    "amsgradw": lambda params, **options: AdamW(params, **{"lr": 1e-2, "amsgrad": True, **options}),
+    "sgd-l2": lambda params, **options: SGD(params, **{"lr": 0.1, "weight_decay": 1e-3, **options}),
+    "momentum-l2": lambda params, **options: SGD(
+        params, **{"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3, **options}
+    ),
+    "nesterov": lambda params, **options: SGD(params, **{"lr": 0.05, "momentum": 0.9, "nesterov": True, **options}),
+    "nesterov-l2": lambda params, **options: SGD(
+        params, **{"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, **options}
+    ),
 }
 """One optimizer for each statement, with a rate that suits :func:`mlp`."""
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 torch = pytest.importorskip("torch")
 
 from tests.optim.models import MAKERS, mlp, parameter, train, weights  # noqa: E402
-from tests.statement.runs import Step, isqrt, outside  # noqa: E402
+from tests.statement.runs import OPS, Step, outside  # noqa: E402
 from zk_autograd.fixed_point import rounding_offset  # noqa: E402
 from zk_autograd.optim import advance  # noqa: E402
 from zk_autograd.statement import STATEMENTS  # noqa: E402
@@ -43,7 +43,7 @@ def test_every_step_is_the_references_step_bit_for_bit(name: str, data: some.Dat
         g = np.floor(real + 0.5).clip(-fmt.clip, fmt.clip).astype(np.int64)
         assert np.array_equal(done.g, g)
         public = st.public_integers(hyper, lr, number, fmt, P)
-        post, hints = st.advance(state, g, public, P, isqrt)
+        post, hints = st.advance(state, g, public, P, OPS)
         assert (done.step, done.lr, done.public) == (number, lr, public)
         for got, expected in ((done.pre, state), (done.post, post), (done.hints, hints)):
             assert set(got) == set(expected)
@@ -141,7 +141,7 @@ def test_working_in_chunks_changes_nothing(name: str) -> None:
         pre["v"] = torch.randint(10**5, 10**8, (size,), generator=generator)
     pub = st.public_integers(st.defaults, 1e-3, 5, fmt, P)
     done = advance.advance(st, pre, g, pub, P)
-    post, hints = st.advance(pre, g, pub, P, advance.isqrt)
+    post, hints = st.advance(pre, g, pub, P, advance.OPS)
     assert all(torch.equal(done.post[n], post[n]) for n in post)
     assert all(torch.equal(done.hints[n], hints[n]) for n in hints)
 

@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 
 from tests.optim.models import MAKERS, loss, mlp, parameter, train, weights  # noqa: E402
 from zk_autograd.errors import FormatError, UsageError  # noqa: E402
-from zk_autograd.optim import SGD, Adam  # noqa: E402
+from zk_autograd.optim import SGD, Adam, AdamW  # noqa: E402
+from zk_autograd.statement import Ops  # noqa: E402
 
 NAMES = sorted(MAKERS)
 
@@ -97,7 +98,7 @@ def test_a_step_that_would_leave_the_table_takes_a_zero_gradient_and_is_counted(
     public = optimizer.statement.public_integers(optimizer.hyper, 1e-2, 2, fmt, P)
 
     def fits(m: int, g: int) -> bool:
-        post, _ = optimizer.statement.advance({"w": 0, "m": m, "v": 0}, g, public, P, math.isqrt)
+        post, _ = optimizer.statement.advance({"w": 0, "m": m, "v": 0}, g, public, P, Ops(math.isqrt, max))
         return -(P // 2) <= -post["w"] < P // 2
 
     m = next(m for m in range(P) if fits(m, 0) and not fits(m, 9))
@@ -366,11 +367,17 @@ def test_an_initial_weight_that_does_not_fit_is_refused_by_name(value: float) ->
         MAKERS["adam"]([parameter(1.0, value)])
 
 
-@pytest.mark.parametrize("word", ["weight_decay", "amsgrad", "maximize", "foreach", "nesterov"])
-@pytest.mark.parametrize("kind", [Adam, SGD])
+@pytest.mark.parametrize("word", ["foreach", "capturable", "differentiable", "fused"])
+@pytest.mark.parametrize("kind", [Adam, AdamW, SGD])
 def test_options_of_torch_that_no_statement_covers_are_unknown(kind: Any, word: str) -> None:
     with pytest.raises(TypeError, match=word):
         kind([parameter(0.0)], **{word: True})
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "dampening": 0.1}])
+def test_nesterov_without_momentum_or_with_dampening_is_refused(options: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="nesterov"):
+        SGD([parameter(0.0)], nesterov=True, **options)
 
 
 def test_dampening_without_momentum_is_refused() -> None:

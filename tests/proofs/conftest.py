@@ -21,7 +21,7 @@ def mock_prover() -> Iterator[MockProver]:
 
 @pytest.fixture(scope="session")
 def case_of(mock_circuit: Callable[..., Circuit]) -> Callable[[str], Case]:
-    """The case of each optimizer, on a circuit of 40 parameters and 2^12 rows with a tight table."""
+    """The case of each optimizer, on a circuit of 56 parameters and 2^12 rows with a tight table."""
     return cache(lambda name: case(mock_circuit(name)))
 
 

@@ -13,24 +13,39 @@ from typing import TypeAlias
 import numpy as np
 
 from zk_autograd.field import MODULUS
-from zk_autograd.proofs.base import Circuit, Columns, Ints, isqrt
+from zk_autograd.proofs.base import OPS, Circuit, Columns, Ints
 from zk_autograd.proofs.witness import fresh_noise, fresh_salt
-from zk_autograd.statement import Public, Statement
+from zk_autograd.statement import Ops, Public, Statement
 
 Element: TypeAlias = dict[str, int]
 
 ROOT_BOUND = "s*s <= v'"
 
-LINEAR: dict[str, dict[str, str]] = {
-    "adam": {
-        "post.m": "m' is the rounded mean",
-        "post.v": "v' is the rounded mean",
-        "post.w": "dw*D <= A*m'",
-    },
-    "sgd": {"post.w": "dw is the rounded step"},
-    "momentum": {"post.m": "m' is the rounded mean", "post.w": "dw is the rounded step"},
+_ADAM = {
+    "post.m": "m' is the rounded mean",
+    "post.v": "v' is the rounded mean",
+    "post.w": "dw*D <= A*m'",
 }
+_L2 = {"e": "e is g and the rounded decay"} | _ADAM
+_DECOUPLED = {
+    "post.m": "m' is the rounded mean",
+    "post.v": "v' is the rounded mean",
+    "d": "d is the rounded decay",
+    "post.w": "dw*D <= A*m'",
+}
+_SGD = {"post.w": "dw is the rounded step"}
+_MOMENTUM = {"post.m": "m' is the rounded mean", "post.w": "dw is the rounded step"}
+
+LINEAR: dict[str, dict[str, str]] = {
+    "adam": _ADAM, "adam-l2": _L2, "adamw": _DECOUPLED,
+    "amsgrad": _ADAM, "amsgrad-l2": _L2, "amsgradw": _DECOUPLED,
+    "sgd": _SGD, "sgd-l2": _SGD,
+    "momentum": _MOMENTUM, "momentum-l2": _MOMENTUM, "nesterov": _MOMENTUM, "nesterov-l2": _MOMENTUM,
+}  # fmt: skip
 """Per statement: each output and the bound that is linear in it and whose value is a remainder, in order of use."""
+
+ORDER = ["g", "e", "post.m", "post.v", "s", "post.h", "d", "post.w"]
+"""What a step consists of, in the order in which it is computed."""
 
 
 def signed(x: int) -> int:
@@ -96,6 +111,9 @@ class Rule:
             if target == "s":
                 e = e | {"s": math.isqrt(max(0, signed(e["post.v"])))}
                 continue
+            if target == "post.h":
+                e = e | {"post.h": max(signed(e["pre.h"]) * self.pub.k, signed(e["s"]))}
+                continue
             bound = LINEAR[self.st.name][target]
             at_0, at_1 = (self.bounds(e | {target: x})[bound] for x in (0, 1))
             remainder = signed(at_0) % max(1, abs(signed(at_1 - at_0)))
@@ -105,7 +123,7 @@ class Rule:
 
     def honest(self, pre: dict[str, int], g: int) -> Element:
         """An honest element, by the reference."""
-        post, hints = self.st.advance(pre, g, self.pub, self.P, math.isqrt)
+        post, hints = self.st.advance(pre, g, self.pub, self.P, Ops(math.isqrt, max))
         both = {f"pre.{n}": x for n, x in pre.items()} | {f"post.{n}": x for n, x in post.items()}
         return both | {"g": g} | hints
 
@@ -118,16 +136,23 @@ class Samples:
         rng = np.random.default_rng(seed)
         # Even in size as well as in value: small roots meet large moments, as at the edge of the quotient's range.
         even, small = rng.integers(0, P, count), np.exp(rng.uniform(0, math.log(P), count)).astype(np.int64)
-        root = np.where(rng.random(count) < 0.5, even, small)
-        self.pre: dict[str, Ints] = {"w": rng.integers(-(1 << 30), 1 << 30, count)}
+        root = np.where(rng.random(count) < 0.5, even, small) * (rng.random(count) > 0.02)
+        # What decays, decays by little more than half of the table.
+        decay = max(rule.pub.get("W", 0), rule.pub.get("V", 0))
+        largest = (P * P // 2 + P) // decay if decay else 1 << 30
+        self.pre: dict[str, Ints] = {"w": rng.integers(-largest, largest, count)}
         if "m" in st.state:
             self.pre["m"] = rng.integers(-P // 2, P // 2, count)
         if "v" in st.state:
             self.pre["v"] = root * root + rng.integers(0, 2 * root + 1)
+        if "h" in st.state:
+            self.pre["h"] = np.where(rng.random(count) < 0.5, rng.integers(0, P // 2, count), root // 16)
+        if decay:
+            self.pre["w"][rng.random(count) < 0.1] = 0
         self.g: Ints = rng.integers(-P // 2, P // 2, count)
         for value, share in ((0, 0.3), (P // 2 - 1, 0.1), (P // 2, 0.01), (-P // 2, 0.1), (-P // 2 - 1, 0.01)):
             self.g[rng.random(count) < share] = value
-        post, hints = st.advance(self.pre, self.g, rule.pub, P, isqrt)
+        post, hints = st.advance(self.pre, self.g, rule.pub, P, OPS)
         bounds: dict[str, Ints] = st.bounds(self.pre, post, self.g, hints, rule.pub, P)
         self.holds = {name: (b >= 0) & (b < P) for name, b in bounds.items()}
         self.valid = np.all(list(self.holds.values()), axis=0)
@@ -189,11 +214,9 @@ class Case:
         )
 
 
-HYPER: dict[str, dict[str, float]] = {
-    "adam": {"beta1": 0.9, "beta2": 0.9988, "eps": 1e-8},
-    "sgd": {},
-    "momentum": {"momentum": 0.9, "dampening": 0.1},
-}
+def _hyper(st: Statement) -> dict[str, float]:
+    odd = {"beta2": 0.9988, "dampening": 0.1, "weight_decay": 0.02}
+    return {name: odd.get(name, value) for name, value in st.defaults.items()}
 
 
 def case(circuit: Circuit, **public: int) -> Case:
@@ -202,13 +225,14 @@ def case(circuit: Circuit, **public: int) -> Case:
     Args:
         public: public integers that differ from those of the statement's schedule.
     """
-    st, P, hyper = circuit.statement, circuit.P, HYPER[circuit.statement.name]
+    st, P, hyper = circuit.statement, circuit.P, _hyper(circuit.statement)
     # Rates above the declared one, or steps as large as the gradient: honest steps then reach every bound's ends.
-    lr = {"adam": 1e-3, "momentum": 1e-2, "sgd": 1e-3}[st.name]
-    if st.name == "sgd" and not public:
-        public = {"A": P + 1, "r": P // 2}
-    pub = st.public_integers(hyper, lr, 7, st.choose_format(hyper, 1e-3, 1.0, P), P)
-    rule = Rule(st, Public(pub | public), P)
+    declared = 1e-4 if st.name.endswith("-l2") or st.name == "nesterov" else 1e-3
+    lr = 1e-2 if st.name.startswith("momentum") else 1e-3
+    steep = {"sgd": {"A": P + 1, "r": P // 2}, "nesterov": {"A": P // 2 + 1, "B": P // 2 + 3}, "amsgrad": {"A": 31}}
+    chosen = {"W": 3, "V": 3} | next((x for name, x in steep.items() if st.name.startswith(name)), {}) | public
+    pub = st.public_integers(hyper, lr, 7, st.choose_format(hyper, declared, 1.0, P), P)
+    rule = Rule(st, Public(pub | {name: x for name, x in chosen.items() if name in pub}), P)
     samples = Samples(rule, 1 << 20, seed=7)
     honest = samples.extremes()
     return Case(rule, circuit, honest | samples.ordinary(circuit.shard - len(honest)), samples)

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 
 from tests.proofs.proving import Proved, honest_step, prove
+from tests.support.circuits import REAL
 from zk_autograd.errors import VerificationError
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import POINT_BYTES, Circuit, Columns, Commitments, Committer
 from zk_autograd.proofs.ezkl.srs import FIELD_MODULUS
 from zk_autograd.proofs.ezkl.system import Ezkl
 from zk_autograd.proofs.witness import SALT, fresh_salt
-from zk_autograd.statement import STATEMENTS
 
-NAMES = sorted(STATEMENTS)
 OPENINGS = 2 * POINT_BYTES
 """A proof ends with the two points of its batched opening, and before them stand evaluations: 32 bytes each."""
 
@@ -43,7 +42,7 @@ def verify(proved: Proved, proof: bytes, hyper: list[int] | None = None, circuit
         return verifier.verify(proof, list(proved.columns.hyper) if hyper is None else hyper)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REAL)
 def test_a_proof_verifies_and_begins_with_the_commitments_that_the_enclave_computes(proved: Prover, name: str) -> None:
     p = proved(name)
     assert len(p.proof) == p.circuit.proof_bytes
@@ -109,7 +108,7 @@ def places(circuit: Circuit) -> Iterator[tuple[str, int]]:
     yield "the first byte", 0
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REAL)
 def test_a_proof_with_any_byte_changed_is_refused(proved: Prover, name: str) -> None:
     p = proved(name)
     accepted = []
@@ -180,7 +179,7 @@ def test_a_commitment_of_another_proof_is_refused(proved: Prover) -> None:
         verify(p, other.pre + p.proof[POINT_BYTES:])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REAL)
 def test_any_other_public_integer_is_refused(proved: Prover, name: str) -> None:
     p = proved(name)
     for i in range(len(p.columns.hyper)):

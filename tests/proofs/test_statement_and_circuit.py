@@ -15,7 +15,7 @@ from tests.proofs.mocking import MockProver
 from tests.proofs.proving import fresh_witness
 from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import Format
-from zk_autograd.proofs.base import PROFILES, Circuit, Ints, check_bounds, isqrt
+from zk_autograd.proofs.base import OPS, PROFILES, Circuit, Ints, check_bounds
 from zk_autograd.proofs.witness import advance, columns
 from zk_autograd.statement import STATEMENTS, Public, Statement
 
@@ -54,7 +54,7 @@ def run(
         pub = st.public_integers(hyper, max_lr * rng.choice([1.0, 0.5, 0.01]), step, fmt, P)
         if step == steps:
             return state, g, pub, fmt
-        state = dict(st.advance(state, g, pub, P, isqrt)[0])
+        state = dict(st.advance(state, g, pub, P, OPS)[0])
     raise AssertionError("not reached")
 
 
@@ -70,7 +70,7 @@ def test_every_honest_step_stays_within_the_bounds(name: str, profile: str) -> N
         last = run(st, hyper, 10.0**exponent, clip, P, 64, steps, seed)
         if last is not None:
             state, g, pub, _ = last
-            post, hints = st.advance(state, g, pub, P, isqrt)
+            post, hints = st.advance(state, g, pub, P, OPS)
             assert check_bounds(st, state, post, g, hints, pub, P) == []
 
     check()

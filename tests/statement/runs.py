@@ -11,28 +11,50 @@ import numpy as np
 import numpy.typing as npt
 
 from zk_autograd.fixed_point import Format
-from zk_autograd.statement import Public, Statement
+from zk_autograd.statement import Ops, Public, Statement
 
 Ints = npt.NDArray[np.int64]
 
+_ADAM = [
+    {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
+    {"beta1": 0.0, "beta2": 0.99, "eps": 1e-3},
+    {"beta1": 0.8, "beta2": 0.7, "eps": 1e-6},
+]
+_MOMENTUM = [
+    {"momentum": 0.9, "dampening": 0.0},
+    {"momentum": 0.99, "dampening": 0.5},
+    {"momentum": 0.5, "dampening": 0.9},
+]
+_NESTEROV = [{"momentum": 0.9}, {"momentum": 0.99}, {"momentum": 0.01}]
+
+
+def _decaying(hyper: list[dict[str, float]], *rates: float) -> list[dict[str, float]]:
+    return [h | {"weight_decay": rate} for h, rate in zip(hyper, rates, strict=True)]
+
+
 HYPER: dict[str, list[dict[str, float]]] = {
-    "adam": [
-        {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
-        {"beta1": 0.0, "beta2": 0.99, "eps": 1e-3},
-        {"beta1": 0.8, "beta2": 0.7, "eps": 1e-6},
-    ],
+    "adam": _ADAM,
+    "adam-l2": _decaying(_ADAM, 1e-4, 0.0, 1e-2),
+    "adamw": _decaying(_ADAM, 1e-2, 0.0, 0.3),
+    "amsgrad": _ADAM,
+    "amsgrad-l2": _decaying(_ADAM, 1e-4, 0.0, 1e-2),
+    "amsgradw": _decaying(_ADAM, 1e-2, 0.0, 0.3),
     "sgd": [{}],
-    "momentum": [
-        {"momentum": 0.9, "dampening": 0.0},
-        {"momentum": 0.99, "dampening": 0.5},
-        {"momentum": 0.5, "dampening": 0.9},
-    ],
+    "sgd-l2": _decaying([{}, {}, {}], 1e-4, 0.0, 0.1),
+    "momentum": _MOMENTUM,
+    "momentum-l2": _decaying(_MOMENTUM, 1e-4, 0.0, 1e-2),
+    "nesterov": _NESTEROV,
+    "nesterov-l2": _decaying(_NESTEROV, 1e-4, 0.0, 1e-2),
 }
+"""Hyper-parameters of every statement; the first are its defaults."""
 
 
 def isqrt(x: Ints) -> Ints:
     """Integer square roots by Python's own arithmetic."""
     return np.array([math.isqrt(int(v)) for v in x], dtype=np.int64)
+
+
+OPS = Ops(isqrt, np.maximum)
 
 
 @dataclass(frozen=True)
@@ -54,7 +76,7 @@ def run(
     for number, g in enumerate(gradients, 1):
         pre = state or {name: np.zeros_like(g) for name in st.state}
         pub = st.public_integers(hyper, lr, number, fmt, P)
-        state, hints = st.advance(pre, g, pub, P, isqrt)
+        state, hints = st.advance(pre, g, pub, P, OPS)
         yield Step(pub, pre, g, state, hints)
 
 

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as some
 
-from tests.statement.runs import HYPER, Ints, Step, isqrt, outside, run
+from tests.statement.runs import HYPER, OPS, Ints, Step, outside, run
+from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import Format
 from zk_autograd.statement import STATEMENTS, Statement
 
@@ -23,7 +24,10 @@ def runs(draw: some.DrawFn, name: str) -> tuple[Statement, int, list[Step]]:
     st, P = STATEMENTS[name], 2 ** draw(some.integers(11, 17)) - 8
     hyper = draw(some.sampled_from(HYPER[name]))
     lr = draw(some.floats(1e-6, 1e-3))
-    fmt = st.choose_format(hyper, lr, draw(some.sampled_from([1.0, 0.1, 3.0])), P)
+    try:
+        fmt = st.choose_format(hyper, lr, draw(some.sampled_from([1.0, 0.1, 3.0])), P)
+    except FormatError:
+        reject()  # the smallest tables leave no room for decay or for a large buffer
     rng = np.random.default_rng(draw(some.integers(0, 2**32)))
 
     def gradient() -> Ints:
@@ -88,7 +92,7 @@ def test_the_first_step_ignores_the_genesis_moments(name: str, data: some.DataOb
     first = steps[0]
     rng = np.random.default_rng(data.draw(some.integers(0, 2**32)))
     pre = {n: x if n == "w" else rng.integers(0, 1 << 30, SIZE) for n, x in first.pre.items()}
-    post, hints = st.advance(pre, first.g, first.public, P, isqrt)
+    post, hints = st.advance(pre, first.g, first.public, P, OPS)
     for got, expected in ((post, first.post), (hints, first.hints)):
         assert all(np.array_equal(got[n], expected[n]) for n in expected)
 
@@ -175,6 +179,6 @@ def test_sgds_public_integers_are_the_float_formulas_rounded(step: int, lr: floa
 @pytest.mark.parametrize("name", NAMES)
 def test_offsets_take_every_value_once_in_P_steps(name: str) -> None:
     st, P = STATEMENTS[name], 2**10 - 8
-    hyper = {"beta1": 0.9, "beta2": 0.99, "eps": 1e-8} if name == "adam" else HYPER[name][0]
+    hyper = HYPER[name][0] | ({"beta2": 0.99} if "beta2" in HYPER[name][0] else {})
     fmt = Format(12, 7, 2, 100)
     assert sorted(st.public_integers(hyper, 1e-3, t, fmt, P).r for t in range(1, P + 1)) == list(range(P))

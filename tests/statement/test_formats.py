@@ -104,7 +104,9 @@ def test_usual_rates_fit(name: str, lr: float, logrows: int) -> None:
     st = STATEMENTS[name]
     fmt = st.choose_format(st.defaults, lr, 1.0, 2**logrows - 8)
     assert fmt.scale_w >= 12
-    assert st.public_integers(st.defaults, lr, 1000, fmt, 2**logrows - 8).A >= 500
+    # Half a unit of A is the rate's error; decay leaves weights fewer bits.
+    A = st.public_integers(st.defaults, lr, 1000, fmt, 2**logrows - 8).A
+    assert A / (60 if "weight_decay" in st.defaults else 500) >= 1
 
 
 @pytest.mark.parametrize("clip", [1.0, 0.1])

@@ -35,6 +35,9 @@ from zk_autograd.proofs.store import make_circuit
 from zk_autograd.statement import STATEMENTS
 
 PROFILE = "small"
+
+REAL = [n if n in ("adam", "momentum", "sgd") else pytest.param(n, marks=pytest.mark.slow) for n in sorted(STATEMENTS)]
+"""Optimizers for tests with real circuits: one of each kind, and the rest in the slow suite, as keys take long."""
 _KEPT = 2  # caches of other sources that are kept, for who goes back and forth between two branches
 
 
@@ -145,7 +148,7 @@ def mock_circuit(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Circ
     """Circuits that the mock prover takes: the real graph and a tight table, few parameters, no keys."""
 
     @cache
-    def make(name: str, logrows: int = 12, shard: int = 40, noise: int = 16) -> Circuit:
+    def make(name: str, logrows: int = 12, shard: int = 56, noise: int = 16) -> Circuit:
         folder = tmp_path_factory.mktemp(f"mock-{name}")
         Ezkl()._compile(STATEMENTS[name], 2**logrows - 8, 3, shard, noise, folder)
         description = {"statement": name, "logrows": logrows, "shard": shard, "noise": noise, "proof_bytes": 0}

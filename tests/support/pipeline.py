@@ -31,7 +31,7 @@ from zk_autograd.eventlog.base import EventLog
 from zk_autograd.fixed_point import Format
 from zk_autograd.home import Home
 from zk_autograd.policy import Policy
-from zk_autograd.proofs.base import Circuit, Ints, Limits, check_bounds, isqrt
+from zk_autograd.proofs.base import OPS, Circuit, Ints, Limits, check_bounds
 from zk_autograd.proofs.store import CircuitStore
 from zk_autograd.schedule import Schedule
 from zk_autograd.statement import Public, Statement
@@ -80,7 +80,7 @@ class NumpyOptimizer:
         number = 1 if self.last_step is None else self.last_step.step + 1
         g = self._rng.integers(-self.format.clip // 2, self.format.clip // 2, self.parameter_count)
         pub = self.statement.public_integers(self.hyper, lr, number, self.format, self.P)
-        post, hints = self.statement.advance(self._state, g, pub, self.P, isqrt)
+        post, hints = self.statement.advance(self._state, g, pub, self.P, OPS)
         assert not check_bounds(self.statement, self._state, post, g, hints, pub, self.P)
         self.last_step = Step(number, lr, pub, self._state, post, g, hints)
         self._state = post

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from zk_autograd.errors import FormatError
-from zk_autograd.statement import Public, Statement
+from zk_autograd.statement import Ops, Public, Range, Statement
 
 CHUNK = 1 << 17
 """Elements that are worked on at a time on a CPU: intermediate values stay in its caches and cost no fresh memory."""
@@ -25,6 +25,9 @@ def isqrt(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.float64).sqrt_().to(torch.int64)
 
 
+OPS = Ops(isqrt, torch.maximum)
+
+
 @dataclass(frozen=True, eq=False)
 class Advanced:
     """State after a step, hints, the gradient as used, and how many of its elements were set to zero to fit."""
@@ -36,7 +39,7 @@ class Advanced:
 
 
 def advance(st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub: Public, P: int) -> Advanced:
-    """The statement's step, held to the table: ``-P/2 <= w - w' < P/2``, and ``2*s + E <= P`` where there is an s.
+    """The statement's step, held to the table (:meth:`Statement.ranges`).
 
     An element whose step would leave the table gets a zero gradient instead, and is counted. The formats that
     :meth:`Statement.choose_format` makes leave room for every gradient sequence, so this is for states from elsewhere.
@@ -47,16 +50,16 @@ def advance(st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub
         FormatError: an element does not fit even so.
     """
     post, hints = _advance(st, pre, g, pub, P)
-    outside = _outside(pre, post, hints, pub, P)
+    outside = _outside(st, pre, post, hints, pub, P)
     if outside is None:
         return Advanced(post, hints, g, 0)
     g = torch.where(outside, 0, g)
     post, hints = _advance(st, pre, g, pub, P)
-    still = _outside(pre, post, hints, pub, P)
+    still = _outside(st, pre, post, hints, pub, P)
     if still is not None:
         raise FormatError(
             f"optimizer: the steps of {int(torch.count_nonzero(still))} parameters do not fit a table of {P} even with "
-            "a gradient of zero; no step was taken: lower the learning rate"
+            "a gradient of zero; no step was taken: lower the learning rate or the weight decay"
         )
     return Advanced(post, hints, g, int(torch.count_nonzero(outside)))
 
@@ -65,12 +68,12 @@ def _advance(
     st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub: Public, P: int
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     if g.device.type != "cpu" or len(g) <= CHUNK:
-        return st.advance(pre, g, pub, P, isqrt)
+        return st.advance(pre, g, pub, P, OPS)
     post = {name: torch.empty_like(g) for name in st.state}
     hints = {name: torch.empty_like(g) for name in st.hints}
     for start in range(0, len(g), CHUNK):
         part = slice(start, start + CHUNK)
-        made = st.advance({name: x[part] for name, x in pre.items()}, g[part], pub, P, isqrt)
+        made = st.advance({name: x[part] for name, x in pre.items()}, g[part], pub, P, OPS)
         for target, source in zip((post, hints), made, strict=True):
             for name, value in source.items():
                 target[name][part] = value
@@ -78,17 +81,28 @@ def _advance(
 
 
 def _outside(
-    pre: Mapping[str, torch.Tensor], post: Mapping[str, torch.Tensor], hints: Mapping[str, torch.Tensor], pub: Public,
-    P: int,
+    st: Statement, pre: Mapping[str, torch.Tensor], post: Mapping[str, torch.Tensor],
+    hints: Mapping[str, torch.Tensor], pub: Public, P: int,
 ) -> torch.Tensor | None:  # fmt: skip
     """Which elements leave the table; None if none does."""
-    parts = zip(torch.split(pre["w"], CHUNK), torch.split(post["w"], CHUNK), strict=True)
-    ends = torch.stack([end for before, after in parts for end in (before - after).aminmax()])
-    inside = int(ends.min()) >= -(P // 2) and int(ends.max()) < P - P // 2
-    if "s" in hints:
-        inside = inside and 2 * int(hints["s"].max()) + pub.E <= P
-    if inside:
+    size = CHUNK if pre["w"].device.type == "cpu" else len(pre["w"])
+    ends = [
+        end
+        for start in range(0, len(pre["w"]), size)
+        for quantity in st.ranges(_cut(pre, start, size), _cut(post, start, size), _cut(hints, start, size), pub, P)
+        for end in _excess(quantity)
+    ]
+    if int(torch.stack(ends).max()) <= 0:
         return None
-    dw = pre["w"] - post["w"]
-    outside = (dw < -(P // 2)) | (dw >= P - P // 2)
-    return outside | (2 * hints["s"] + pub.E > P) if "s" in hints else outside
+    quantities = st.ranges(pre, post, hints, pub, P)
+    return torch.stack([(q.value < q.low) | (q.value > q.high) for q in quantities]).any(dim=0)
+
+
+def _cut(arrays: Mapping[str, torch.Tensor], start: int, size: int) -> dict[str, torch.Tensor]:
+    return {name: x[start : start + size] for name, x in arrays.items()}
+
+
+def _excess(quantity: Range) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far the quantity passes either end; negative if it does not."""
+    low, high = quantity.value.aminmax()
+    return quantity.low - low, high - quantity.high

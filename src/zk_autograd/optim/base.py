@@ -34,6 +34,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
     * a parameter without a gradient is an error; with ``missing_grad="zero"`` it is updated with a zero gradient (its
       moments decay), where torch leaves it alone;
     * weights that were changed by others between steps are an error, see :meth:`requantize`;
+    * with ``maximize``, the gradient of a run, committed and proven, is that of minus the objective;
     * gradients are clipped to the format's range, element by element; :attr:`last_step` counts how many.
 
     Args:
@@ -155,7 +156,8 @@ class FixedPointOptimizer(torch.optim.Optimizer):
                     "of the state: make a new optimizer after unfreezing"
                 )
         self._flat.check_weights()
-        g, saturated, underflow = self._flat.read_gradients(self._format, self._missing_as_zero)
+        maximize = bool(self._declared["maximize"])
+        g, saturated, underflow = self._flat.read_gradients(self._format, self._missing_as_zero, maximize)
         number = self._step + 1
         public = self._statement.public_integers(self._hyper, lr, number, self._format, self._P)
         taken = advance(self._statement, self._integers, g, public, self._P)

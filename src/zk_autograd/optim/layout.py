@@ -80,8 +80,14 @@ class FlatParameters:
                     "committed state; undo the change, or call optimizer.requantize() to begin a new run from here"
                 )
 
-    def read_gradients(self, fmt: Format, missing_as_zero: bool) -> tuple[torch.Tensor, int, int]:
+    def read_gradients(
+        self, fmt: Format, missing_as_zero: bool, negated: bool = False
+    ) -> tuple[torch.Tensor, int, int]:
         """The gradients as integers at ``scale_g``, halves rounded up and clipped to ``fmt.clip``.
+
+        Args:
+            missing_as_zero: a parameter without a gradient counts as one with a zero gradient.
+            negated: take them with the other sign.
 
         Returns:
             int64 of shape (count,); how many were clipped; how many were not zero and became zero.
@@ -105,6 +111,8 @@ class FlatParameters:
                 )
             else:
                 part.copy_(p.grad)
+        if negated:
+            wide.neg_()
         low, high = (float(x) for x in wide.aminmax())
         if not (math.isfinite(low) and math.isfinite(high)):
             name, index = next(self._bad(wide))

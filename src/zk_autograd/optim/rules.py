@@ -1,4 +1,4 @@
-"""Adam and SGD with torch's names and defaults."""
+"""Adam, AdamW and SGD with torch's names and defaults."""
 
 from __future__ import annotations
 
@@ -11,39 +11,77 @@ from zk_autograd.optim.base import FixedPointOptimizer
 
 
 class Adam(FixedPointOptimizer):
-    """``torch.optim.Adam`` in exact fixed-point arithmetic (statement ``adam``).
+    """``torch.optim.Adam`` in exact fixed-point arithmetic.
 
-    Args and errors: see :class:`FixedPointOptimizer`. ``weight_decay``, ``amsgrad`` and ``maximize`` are not offered.
+    Statement ``adam``; ``adam-l2`` with weight decay; ``amsgrad`` and ``amsgrad-l2`` with ``amsgrad=True``.
+    Args and errors: see :class:`FixedPointOptimizer`.
     """
 
-    _hyper_keys = ("betas", "eps")
+    _hyper_keys = ("betas", "eps", "weight_decay", "amsgrad", "maximize")
 
     def __init__(
-        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, *,
+        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0, amsgrad: bool = False, *, maximize: bool = False,
         max_lr: float | None = None, clip: float = 1.0, logrows: int = 16, missing_grad: str = "error",
     ) -> None:  # fmt: skip
-        defaults = {"lr": lr, "betas": betas, "eps": eps}
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+            "maximize": maximize,
+        }  # fmt: skip
         super().__init__(params, defaults, max_lr=max_lr, clip=clip, logrows=logrows, missing_grad=missing_grad)
 
     @staticmethod
     def _rule(group: dict[str, Any]) -> tuple[str, dict[str, float]]:
-        beta1, beta2 = group["betas"]
-        return "adam", {"beta1": float(beta1), "beta2": float(beta2), "eps": float(group["eps"])}
+        decay = {"weight_decay": float(group["weight_decay"])} if group["weight_decay"] else {}
+        name = ("amsgrad" if group["amsgrad"] else "adam") + ("-l2" if decay else "")
+        return name, _means(group) | decay
+
+
+class AdamW(Adam):
+    """``torch.optim.AdamW`` in exact fixed-point arithmetic: the weights decay, not the gradient.
+
+    Statement ``adamw``, or ``amsgradw`` with ``amsgrad=True``. Args and errors: see :class:`FixedPointOptimizer`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
+        max_lr: float | None = None, clip: float = 1.0, logrows: int = 16, missing_grad: str = "error",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, max_lr=max_lr, clip=clip,
+            logrows=logrows, missing_grad=missing_grad,
+        )  # fmt: skip
+
+    @staticmethod
+    def _rule(group: dict[str, Any]) -> tuple[str, dict[str, float]]:
+        name = "amsgradw" if group["amsgrad"] else "adamw"
+        return name, _means(group) | {"weight_decay": float(group["weight_decay"])}
+
+
+def _means(group: dict[str, Any]) -> dict[str, float]:
+    beta1, beta2 = group["betas"]
+    return {"beta1": float(beta1), "beta2": float(beta2), "eps": float(group["eps"])}
 
 
 class SGD(FixedPointOptimizer):
-    """``torch.optim.SGD`` in exact fixed-point arithmetic (statement ``sgd``, or ``momentum`` if there is any).
+    """``torch.optim.SGD`` in exact fixed-point arithmetic.
 
-    Args and errors: see :class:`FixedPointOptimizer`. ``nesterov``, ``weight_decay`` and ``maximize`` are not offered.
+    Statement ``sgd``, ``momentum`` or ``nesterov``, each with ``-l2`` if there is weight decay.
+    Args and errors: see :class:`FixedPointOptimizer`.
     """
 
-    _hyper_keys = ("momentum", "dampening")
+    _hyper_keys = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 
     def __init__(
-        self, params: ParamsT, lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0, *,
+        self, params: ParamsT, lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
+        weight_decay: float = 0.0, nesterov: bool = False, *, maximize: bool = False,
         max_lr: float | None = None, clip: float = 1.0, logrows: int = 16, missing_grad: str = "error",
     ) -> None:  # fmt: skip
-        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening}
+        defaults = {
+            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+            "nesterov": nesterov, "maximize": maximize,
+        }  # fmt: skip
         super().__init__(params, defaults, max_lr=max_lr, clip=clip, logrows=logrows, missing_grad=missing_grad)
 
     @staticmethod
@@ -51,4 +89,15 @@ class SGD(FixedPointOptimizer):
         momentum, dampening = float(group["momentum"]), float(group["dampening"])
         if momentum == 0.0 and dampening != 0.0:
             raise UsageError(f"optimizer: dampening {dampening!r} has no effect without momentum; leave it at 0")
-        return ("momentum", {"momentum": momentum, "dampening": dampening}) if momentum else ("sgd", {})
+        if group["nesterov"] and (momentum == 0.0 or dampening != 0.0):
+            raise UsageError(
+                "optimizer: expected a momentum above 0 and no dampening with nesterov, "
+                f"got momentum {momentum!r}, dampening {dampening!r}"
+            )
+        hyper = {"momentum": momentum} if momentum else {}
+        if momentum and not group["nesterov"]:
+            hyper["dampening"] = dampening
+        if group["weight_decay"]:
+            hyper["weight_decay"] = float(group["weight_decay"])
+        kind = "nesterov" if group["nesterov"] else "momentum" if momentum else "sgd"
+        return kind + ("-l2" if group["weight_decay"] else ""), hyper

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zk_autograd.statement import Public, Statement
+from zk_autograd.statement import Ops, Public, Statement
 
 Ints = npt.NDArray[np.int64]
 
@@ -192,6 +192,10 @@ def isqrt(x: Ints) -> Ints:
     root -= root * root > x
     root += (root + 1) * (root + 1) <= x
     return root
+
+
+OPS = Ops(isqrt, np.maximum)
+"""For numpy's int64 arrays: the integer reference."""
 
 
 def check_bounds(

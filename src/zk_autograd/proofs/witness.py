@@ -11,7 +11,7 @@ import numpy as np
 
 from zk_autograd.errors import DecodeError, FormatError
 from zk_autograd.field import MODULUS
-from zk_autograd.proofs.base import Circuit, Columns, Ints, check_bounds, isqrt
+from zk_autograd.proofs.base import OPS, Circuit, Columns, Ints, check_bounds
 from zk_autograd.statement import Public, Statement
 
 SALT = 3
@@ -115,7 +115,7 @@ def advance(circuit: Circuit, witness: ShardWitness, pub: Public) -> Advanced:
     if int(witness.noise.max(initial=0)) >= P or int(np.abs(witness.g).max(initial=0)) > P // 2:
         raise FormatError("witness: noise or gradient outside the look-up table")
     with np.errstate(invalid="ignore"):  # a negative v has no root: the bounds say so
-        post, hints = st.advance(witness.pre, witness.g, pub, P, isqrt)
+        post, hints = st.advance(witness.pre, witness.g, pub, P, OPS)
     # Over Python's integers: a product that left 64 bits would fail here, as it would in the circuit.
     pre, exact_post, exact_hints = _exact(witness.pre), _exact(post), _exact(hints)
     failed = check_bounds(st, pre, exact_post, witness.g.astype(object), exact_hints, pub, P)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from zk_autograd.errors import UsageError
-from zk_autograd.statement.adam import Adam
-from zk_autograd.statement.base import Array, Hyper, Named, Public, Statement
-from zk_autograd.statement.sgd import SGD, Momentum
+from zk_autograd.statement import adam, sgd
+from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement
 
-STATEMENTS: dict[str, Statement] = {s.name: s for s in (Adam(), SGD(), Momentum())}
+STATEMENTS: dict[str, Statement] = {s.name: s for s in (*adam.FAMILY, *sgd.FAMILY)}
 
 
 def statement(name: str) -> Statement:
@@ -18,4 +17,4 @@ def statement(name: str) -> Statement:
         raise UsageError(f"unknown optimizer {name[:40]!r}: expected one of {', '.join(sorted(STATEMENTS))}") from None
 
 
-__all__ = ["STATEMENTS", "Array", "Hyper", "Named", "Public", "Statement", "statement"]
+__all__ = ["STATEMENTS", "Array", "Hyper", "Named", "Ops", "Public", "Range", "Statement", "statement"]

@@ -1,25 +1,32 @@
-"""Adam over integers (Kingma & Ba, arXiv:1412.6980, algorithm 1, in PyTorch's form)."""
+"""Adam and its variants over integers, in PyTorch's form.
+
+Adam: Kingma & Ba, arXiv:1412.6980, algorithm 1. AdamW: Loshchilov & Hutter, arXiv:1711.05101. AMSGrad: Reddi et al.,
+arXiv:1904.09237 (PyTorch's form takes the maximum before bias correction).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import (
     FRACTION_BITS,
+    LARGEST_WEIGHT,
     Format,
     decay_fx,
+    dithered,
+    l2_room,
+    l2_scale,
     nearest_coprime,
     power_fx,
-    round_down,
     round_half_up,
     rounding_offset,
     scale_for,
+    weight_scale,
 )
-from zk_autograd.statement.base import Array, Hyper, Named, Public, Statement
+from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement, check_decay
 
 GUARD = 2
 """Bits that v carries over g**2. The square root always fills the table, so each pair of them costs g one bit; more
@@ -32,58 +39,76 @@ HORIZON = 4096
 class Adam(Statement):
     """::
 
-        m' = floor((b1*m + c1*g + r) / P)               c1 = P - b1
-        v' = floor((b2*v + c2*g*g + r) / P)             c2 = (P - b2) * 2**guard
+        e  = g                                          l2:         e = g + floor((W*w + r) / P)
+        m' = floor((b1*m + c1*e + r) / P)               c1 = P - b1
+        v' = floor((b2*v + c2*e*e + r) / P)             c2 = (P - b2) * 2**guard
         s  = isqrt(v')
-        w' = w - floor(A*m' / (2*s + E))
+        h' = s                                          amsgrad:    h' = max(k*h, s)
+        d  = 0                                          decoupled:  d = floor((W*w + r) / P)
+        w' = w - d - floor(A*m' / (2*h' + E))
 
-    On the first step ``b1 = b2 = 0``: whatever the genesis state holds for the moments counts for nothing.
+    On the first step ``b1 = b2 = k = 0``: whatever the genesis state holds for the moments counts for nothing.
     ``r`` is the step's :func:`~zk_autograd.fixed_point.rounding_offset`. The divisor is ``2*s + E`` with ``E >= 1``,
-    since ``s + 1/2`` is the mean of the roots that ``s`` stands for.
+    since ``s + 1/2`` is the mean of the roots that ``s`` stands for. AMSGrad keeps the largest root instead of the
+    largest ``v``: the root is monotone, so both are the same. ``W`` is :func:`~zk_autograd.fixed_point.dithered`.
+
+    Args:
+        decay: what weight decay is added to: nothing, the gradient (``l2``), or the weights (``decoupled``).
+        amsgrad: whether steps are divided by the largest root so far.
     """
 
-    name = "adam"
-    state = ("w", "m", "v")
-    hints = ("s",)
-    public = ("b1", "c1", "b2", "c2", "A", "E", "r")
-    defaults: ClassVar[Mapping[str, float]] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-    lookups = 9
+    def __init__(self, name: str, decay: Literal["none", "l2", "decoupled"] = "none", amsgrad: bool = False) -> None:
+        self.name, self._decay, self._amsgrad = name, decay, amsgrad
+        self.state = ("w", "m", "v", *("h",) * amsgrad)
+        self.hints = ("s", *{"none": (), "l2": ("e",), "decoupled": ("d",)}[decay])
+        self.public = ("b1", "c1", "b2", "c2", "A", "E", "r", *("W",) * (decay != "none"), *("k",) * amsgrad)
+        self.defaults = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+        if decay != "none":
+            self.defaults |= {"weight_decay": 1e-2 if decay == "decoupled" else 1e-4}
+        self.lookups = 9 + 2 * (decay != "none") + 2 * amsgrad
 
     def check_hyper(self, hyper: Hyper) -> None:
         for name in ("beta1", "beta2"):
             if not 0.0 <= hyper[name] < 1.0:
-                raise FormatError(f"adam: expected 0 <= {name} < 1, got {hyper[name]!r}")
+                raise FormatError(f"{self.name}: expected 0 <= {name} < 1, got {hyper[name]!r}")
         if not 0.0 < hyper["eps"] <= 1.0:
-            raise FormatError(f"adam: expected 0 < eps <= 1, got {hyper['eps']!r}")
+            raise FormatError(f"{self.name}: expected 0 < eps <= 1, got {hyper['eps']!r}")
         if hyper["beta1"] ** 2 >= hyper["beta2"]:
             raise FormatError(
-                f"adam: expected beta1^2 < beta2 (else no bound on a step exists), "
+                f"{self.name}: expected beta1^2 < beta2 (else no bound on a step exists), "
                 f"got {hyper['beta1']!r}, {hyper['beta2']!r}"
             )
+        check_decay(self.name, hyper)
 
     def choose_format(self, hyper: Hyper, max_lr: float, clip: float, P: int) -> Format:
         self.check_hyper(hyper)
         scale_g, fixed = self._gradient_scale(hyper, clip, P)
         # |dw| <= reach * lr * 2**scale_w; 1 % covers the rounding of A.
         room = (P // 2 - 1) / (1.01 * self.reach(hyper, P))
-        if not (math.isfinite(max_lr) and max_lr > 0 and math.log2(room / max_lr) >= 12):
-            raise FormatError(
-                f"adam: a largest learning rate of {max_lr!r} does not fit this profile: expected above 0, and at most "
-                f"{round_down(room / 2**12)}, the largest that fits (weights keep at least 12 fractional bits)"
-            )
-        scale_w = math.floor(min(math.log2(room / max_lr), 28))
+
+        def finest(lr: float) -> float:
+            scale = math.log2(room / lr)
+            if self._decay == "l2":
+                return min(scale, l2_scale(fixed, P))
+            if self._decay == "decoupled":
+                # |W*w|/P < P/2, W being at most one above its mean.
+                return min(scale, math.log2(P * P / (2 * LARGEST_WEIGHT * (lr * hyper["weight_decay"] * P + 1))))
+            return scale
+
+        scale_w = weight_scale(self.name, max_lr, finest)
         return Format(scale_w=scale_w, scale_g=scale_g, guard=GUARD, clip=fixed)
 
-    @classmethod
-    def _gradient_scale(cls, hyper: Hyper, clip: float, P: int) -> tuple[int, int]:
+    def _gradient_scale(self, hyper: Hyper, clip: float, P: int) -> tuple[int, int]:
         """The finest ``(scale_g, clip)`` with ``2*s + E <= P``: room for both bounds on the root and the quotient."""
         scale, _ = scale_for(clip, (P - 1) // 2 >> GUARD // 2)
         for scale_g in range(scale, -1, -1):
-            limit = (P - cls._E(hyper, 1 << FRACTION_BITS, scale_g)) // 2 >> GUARD // 2
+            limit = (P - self._E(hyper, 1 << FRACTION_BITS, scale_g)) // 2 >> GUARD // 2
+            if self._decay == "l2":
+                limit = limit - l2_room(hyper["weight_decay"], limit, scale_g)
             fixed = min(limit, math.floor(clip * 2.0**scale_g))
             if fixed >= 1 and limit >= 0.995 * clip * 2.0**scale_g:
                 return scale_g, fixed
-        raise FormatError(f"adam: eps {hyper['eps']!r} and clip {clip!r} together do not fit a table of {P}")
+        raise FormatError(f"{self.name}: eps {hyper['eps']!r} and clip {clip!r} together do not fit a table of {P}")
 
     @staticmethod
     def reach(hyper: Hyper, P: int) -> float:
@@ -121,7 +146,7 @@ class Adam(Statement):
         v_root = math.isqrt((one - power_fx(b2, P, step)) << FRACTION_BITS)
         A = round_half_up(Fraction(lr) * v_root * 2 ** (fmt.scale_w + fmt.guard // 2 + 1) / m_sum)
         first = step == 1
-        return Public(
+        pub = Public(
             b1=0 if first else b1,
             c1=c1,
             b2=0 if first else b2,
@@ -130,36 +155,90 @@ class Adam(Statement):
             E=self._E(hyper, v_root, fmt.scale_g, fmt.guard),
             r=rounding_offset(step, P),
         )
+        if self._decay == "l2":
+            pub["W"] = dithered(Fraction(hyper["weight_decay"]) * P * Fraction(2) ** (fmt.scale_g - fmt.scale_w), step)
+        elif self._decay == "decoupled":
+            pub["W"] = dithered(Fraction(lr) * Fraction(hyper["weight_decay"]) * P, step)
+        if self._amsgrad:
+            pub["k"] = 0 if first else 1
+        return pub
 
     @staticmethod
     def _E(hyper: Hyper, v_root: int, scale_g: int, guard: int = GUARD) -> int:
         scale = 2 ** (scale_g + guard // 2 + 1)
         return max(1, round_half_up(Fraction(hyper["eps"]) * v_root * scale / (1 << FRACTION_BITS)))
 
-    def advance(
-        self, pre: Named, g: Array, pub: Public, P: int, isqrt: Callable[[Array], Array]
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
-        m = (pre["m"] * pub.b1 + g * pub.c1 + pub.r) // P
-        v = (pre["v"] * pub.b2 + g * g * pub.c2 + pub.r) // P
-        s = isqrt(v)
-        w = pre["w"] - (m * pub.A) // (s + s + pub.E)
-        return {"w": w, "m": m, "v": v}, {"s": s}
+    def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
+        hints: dict[str, Array] = {}
+        decay = (pre["w"] * pub.W + pub.r) // P if self._decay != "none" else None
+        e = g
+        if self._decay == "l2":
+            hints["e"] = e = g + decay
+        m = (pre["m"] * pub.b1 + e * pub.c1 + pub.r) // P
+        v = (pre["v"] * pub.b2 + e * e * pub.c2 + pub.r) // P
+        hints["s"] = root = ops.isqrt(v)
+        post: dict[str, Array] = {"m": m, "v": v}
+        if self._amsgrad:
+            post["h"] = root = ops.maximum(pre["h"] * pub.k, root)
+        post["w"] = pre["w"] - (m * pub.A) // (root + root + pub.E)
+        if self._decay == "decoupled":
+            hints["d"] = decay
+            post["w"] = post["w"] - decay
+        return post, hints
 
     def bounds(self, pre: Named, post: Named, g: Array, hints: Named, pub: Any, P: int) -> dict[str, Array]:
         s = hints["s"]
+        e = hints["e"] if self._decay == "l2" else g
+        root = post["h"] if self._amsgrad else s
         s2 = s + s
         dw = pre["w"] - post["w"]
-        D = s2 + pub.E
+        if self._decay == "decoupled":
+            dw = dw - hints["d"]
+        D = root + root + pub.E if self._amsgrad else s2 + pub.E
         q = post["v"] - s * s
         c = post["m"] * pub.A - dw * D
-        return {
-            "m' is the rounded mean": pre["m"] * pub.b1 + g * pub.c1 + pub.r - post["m"] * P,
-            "v' is the rounded mean": pre["v"] * pub.b2 + g * g * pub.c2 + pub.r - post["v"] * P,
+        found = {
+            "m' is the rounded mean": pre["m"] * pub.b1 + e * pub.c1 + pub.r - post["m"] * P,
+            "v' is the rounded mean": pre["v"] * pub.b2 + e * e * pub.c2 + pub.r - post["v"] * P,
             "s*s <= v'": q,
             "v' <= s*s + 2s": s2 - q,
             "dw*D <= A*m'": c,
             "A*m' < (dw+1)*D": D - 1 - c,
             "|dw| < P/2": dw + P // 2,
-            "s is an integer of the table": s,
             "|g| < P/2": g + P // 2,
         }
+        if self._decay == "l2":
+            found["e is g and the rounded decay"] = pre["w"] * pub.W + pub.r - (e - g) * P
+            found["|e| < P/2"] = e + P // 2
+        elif self._decay == "decoupled":
+            found["d is the rounded decay"] = pre["w"] * pub.W + pub.r - hints["d"] * P
+            found["|d| < P/2"] = hints["d"] + P // 2
+        if not self._amsgrad:
+            found["s is an integer of the table"] = s
+        else:
+            # These make h' an integer, and s with it.
+            grown, above = root - pre["h"] * pub.k, root - s
+            found["h' >= h"] = grown
+            found["h' >= s"] = above
+            # Of an integer, the P-fold is in [0, P) only if it is 0.
+            found["h' is h or s"] = grown * above * P
+        return found
+
+    def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
+        dw = pre["w"] - post["w"]
+        found = []
+        if self._decay == "decoupled":
+            dw = dw - hints["d"]
+            found.append(Range(hints["d"], -(P // 2), P - 1 - P // 2))
+        root = post["h"] if self._amsgrad else hints["s"]
+        return [Range(dw, -(P // 2), P - 1 - P // 2), Range(root, 0, (P - pub.E) // 2), *found]
+
+
+FAMILY = (
+    Adam("adam"),
+    Adam("adam-l2", decay="l2"),
+    Adam("adamw", decay="decoupled"),
+    Adam("amsgrad", amsgrad=True),
+    Adam("amsgrad-l2", decay="l2", amsgrad=True),
+    Adam("amsgradw", decay="decoupled", amsgrad=True),
+)

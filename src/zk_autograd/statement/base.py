@@ -1,7 +1,7 @@
 """What is proved: one optimizer step over integers, written once for everyone who needs it.
 
-A statement is written with ``+``, ``-``, ``*`` and ``//`` only, so that the same lines run on numpy arrays
-(the reference), on torch tensors (the optimizer) and on circuit expressions (the proof):
+A statement is written with ``+``, ``-``, ``*`` and ``//`` (and, in ``advance``, :class:`Ops`), so that the same
+lines run on numpy arrays (the reference), on torch tensors (the optimizer) and on circuit expressions (the proof):
 
 * :meth:`Statement.advance` computes the next state;
 * :meth:`Statement.bounds` lists the quantities that lie in ``[0, P)`` exactly if the next state is that one.
@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
+from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import Format
 
 Array: TypeAlias = Any
@@ -35,20 +37,41 @@ class Public(dict[str, int]):
             raise AttributeError(name) from None
 
 
+@dataclass(frozen=True)
+class Ops:
+    """What ``advance`` needs beyond ``+ - * //``, for one kind of array.
+
+    Attributes:
+        isqrt: exact integer square roots.
+        maximum: the larger of two, element by element.
+    """
+
+    isqrt: Callable[[Array], Array]
+    maximum: Callable[[Array, Array], Array]
+
+
+class Range(NamedTuple):
+    """A quantity that an honest step can bring out of the table, and where it has to lie, ends included."""
+
+    value: Array
+    low: int
+    high: int
+
+
 class Statement(ABC):
     """One optimizer's rule. Subclasses are stateless; ``P`` is the size of the circuit's lookup table."""
 
-    name: ClassVar[str]
+    name: str
     """Stands in the circuit id's settings, in RunStarted and on the command line."""
-    state: ClassVar[tuple[str, ...]]
+    state: tuple[str, ...]
     """Secret state, in committed order; the first is always the weights, ``w``."""
-    hints: ClassVar[tuple[str, ...]]
+    hints: tuple[str, ...]
     """Secret helper values the prover supplies, in committed order after the gradient."""
-    public: ClassVar[tuple[str, ...]]
+    public: tuple[str, ...]
     """Public integers, in committed order."""
-    defaults: ClassVar[Mapping[str, float]]
-    """Hyper-parameters other than the learning rate, with torch's defaults."""
-    lookups: ClassVar[int]
+    defaults: Mapping[str, float]
+    """Hyper-parameters other than the learning rate, with torch's defaults where torch's are not 0."""
+    lookups: int
     """How many bounds a parameter has."""
 
     @abstractmethod
@@ -71,15 +94,23 @@ class Statement(ABC):
         """The public integers of step ``step`` (1-based), from the declared hyper-parameters, exactly."""
 
     @abstractmethod
-    def advance(
-        self, pre: Named, g: Array, pub: Public, P: int, isqrt: Callable[[Array], Array]
-    ) -> tuple[dict[str, Array], dict[str, Array]]:
+    def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         """The next state and the hints, elementwise on int64 arrays of one shape."""
 
     @abstractmethod
     def bounds(self, pre: Named, post: Named, g: Array, hints: Named, pub: Any, P: int) -> dict[str, Array]:
         """The named quantities that must lie in ``[0, P)``, for every parameter."""
 
+    @abstractmethod
+    def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
+        """Of the bounds, those that an honest step from a state of any size can violate, cheaper to look at."""
+
     def public_vector(self, pub: Public) -> list[int]:
         """The public integers in committed order."""
         return [pub[name] for name in self.public]
+
+
+def check_decay(name: str, hyper: Hyper) -> None:
+    """Raises FormatError unless the weight decay, if there is one, is from 0 to 1."""
+    if "weight_decay" in hyper and not 0.0 <= hyper["weight_decay"] <= 1.0:
+        raise FormatError(f"{name}: expected 0 <= weight_decay <= 1, got {hyper['weight_decay']!r}")

@@ -27,6 +27,8 @@ def sample(circuit: Circuit, seed: int, step: int = 2) -> tuple[Columns, ShardWi
         pre["m"] = rng.integers(-fmt.clip // 4, fmt.clip // 4, circuit.shard)
     if "v" in st.state:
         pre["v"] = rng.integers(fmt.clip**2 // 9 << fmt.guard, fmt.clip**2 << fmt.guard, circuit.shard)
+    if "h" in st.state:
+        pre["h"] = rng.integers(0, fmt.clip, circuit.shard)
     g = rng.integers(-fmt.clip, fmt.clip + 1, circuit.shard)
     witness = ShardWitness(pre, g, fresh_noise(circuit.noise, P), fresh_salt(), fresh_salt(), fresh_salt())
     return columns(circuit, witness, advance(circuit, witness, pub), pub), witness
