@@ -10,7 +10,7 @@ from schemas.text import one_line
 from zk_autograd.eventlog.base import Record
 from zk_autograd.tee.keys import SigningKey
 
-MAX_VALUE = 64 << 10
+MAX_VALUE = 4 << 10
 """Larger values are named by their digest only."""
 
 SHORT_LIVED = frozenset({"witness"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -26,8 +27,15 @@ def add_common(p: argparse.ArgumentParser) -> None:
     """``--log``, ``--home``, ``--policy`` and ``--json`` of a service, and ``--idle-exit``."""
     add_reading(p, policy="HOME/policy.json", output="one JSON object per event")
     p.add_argument(
-        "--idle-exit", type=float, metavar="SECONDS", help="end after this long without work (default: never)"
+        "--idle-exit", type=_seconds, metavar="SECONDS", help="end after this long without work (default: never)"
     )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(text)
+    return value
 
 
 def add_reading(p: argparse.ArgumentParser, *, policy: str, output: str) -> None:

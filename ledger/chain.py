@@ -61,6 +61,7 @@ class RunChain:
                     f"hyper-parameters: expected {sorted(self.statement.defaults)}, got {sorted(self.hyper)}"
                 )
             self.statement.check_hyper(self.hyper)
+            self.statement.check_rate(start.max_lr, self.format, circuit.P)
         except FormatError as error:
             raise VerificationError(f"run {self.name}: its start declares what cannot be: {error}") from None
         if not 1 <= start.shards <= MAX_SHARDS:

@@ -45,7 +45,12 @@ def parser() -> argparse.ArgumentParser:
         help="declared before the run (default: constant)",
     )
     p.add_argument(
-        "--betas", type=float, nargs=2, default=(0.9, 0.999), metavar=("B1", "B2"), help="of adam, adamw (default: 0.9 0.999)"
+        "--betas",
+        type=float,
+        nargs=2,
+        default=(0.9, 0.999),
+        metavar=("B1", "B2"),
+        help="of adam, adamw (default: 0.9 0.999)",
     )
     p.add_argument("--eps", type=float, default=1e-8, help="of adam, adamw (default: 1e-8)")
     p.add_argument("--amsgrad", action="store_true", help="of adam, adamw: divide by the largest root so far")

@@ -37,7 +37,7 @@ from schemas.events import (
 )
 from schemas.keyring import introduction
 from schemas.signing import decode_unverified, event_id, seal
-from schemas.topics import TOPICS
+from schemas.topics import TOPICS, witness_partition
 from zk_autograd.errors import UsageError
 from zk_autograd.eventlog.base import EventLog
 from zk_autograd.home import Home
@@ -231,8 +231,7 @@ class Recorder:
                 pre_path=tuple(before.paths[i]), post_path=tuple(after.paths[i]), work_path=tuple(work_paths[i]),
                 ciphertext=sealing.seal(self._data_key, where, w.to_bytes(st)),
             )  # fmt: skip
-            # Proofs need no order among each other, so shards go round the partitions: provers share evenly.
-            partition = ((done.step - 1) * self._shards + i) % self._partitions
+            partition = witness_partition(done.step, i, self._shards, self._partitions)
             key = self.run_id + i.to_bytes(4, "big")
             outbox.append(Outgoing("witness", key, seal("witness", shard, self._key), partition))
         self.step, self._state = done.step, after

@@ -31,9 +31,10 @@ def load_task(path: str, seed: int, batch: int) -> Task:
     module_name, _, function_name = path.partition(":")
     if not function_name:
         raise UsageError(f"--task {path!r}: expected MODULE:FUNCTION, for example producer.digits:mlp")
-    # An installed command looks in its own folder first, not where it was called.
+    # An installed command looks in its own folder, not where it was called. Last, so that no file there can stand in
+    # for a library.
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     try:
         function = getattr(importlib.import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:

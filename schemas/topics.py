@@ -64,9 +64,18 @@ TOPICS: dict[str, Topic] = {
         Topic("ledger", frozenset({RunOpened, StepProven, RunClosed}), 4 << 10),
         Topic("checkpoints", frozenset({CheckpointIssued}), 8 << 10),
         Topic("anchors", frozenset({Anchored}), 64 << 10),
-        Topic("dead-letters", frozenset({DeadLetter}), 128 << 10, retention_ms=28 * 24 * HOUR_MS),
+        Topic("dead-letters", frozenset({DeadLetter}), 128 << 10),
     )
 }
+
+
+def witness_partition(step: int, shard: int, shards: int, partitions: int) -> int:
+    """The only partition of ``witness`` in which this witness counts.
+
+    Proofs need no order among each other, so they go round the partitions: provers share evenly. A copy elsewhere would
+    be proven a second time, at the same time, by another prover.
+    """
+    return ((step - 1) * shards + shard) % partitions
 
 
 def topic(name: str) -> Topic:

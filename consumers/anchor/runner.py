@@ -7,6 +7,7 @@ checkpoints, the tree and the anchor's own head agree. A disagreement is an alar
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from anchor.base import Anchor, Head, Receipt
@@ -15,10 +16,10 @@ from consumers.steps_view import StepsView
 from ledger.checkpoint import Checkpoint, verify_checkpoint
 from ledger.note import VerifierKey
 from ledger.tree import Tree
-from schemas.events import Anchored, CheckpointIssued
+from schemas.events import Anchored, CheckpointIssued, Event
 from schemas.signing import Opened, open_signed, seal
 from zk_autograd.errors import DecodeError, VerificationError
-from zk_autograd.eventlog.base import EventLog
+from zk_autograd.eventlog.base import EventLog, Record
 from zk_autograd.policy import Policy
 from zk_autograd.tee.keys import SigningKey
 
@@ -41,6 +42,7 @@ class AnchorRunner:
         self._view.refresh()
         self._ledger = self.log.reader(["ledger"])
         self._checkpoints = self.log.reader(["checkpoints"])
+        self._seen: set[bytes] = set()
         self._newest: tuple[Opened[CheckpointIssued], Checkpoint] | None = None
         self._head = self.anchor.head()
         self._catch_up()
@@ -58,6 +60,11 @@ class AnchorRunner:
                     continue
                 if isinstance(event, Anchored) and event.anchor == self.anchor.identity():
                     published = max(published, event.counter)
+        if published > self._head.counter:
+            raise VerificationError(
+                f"{self.anchor.uri} stands at counter {self._head.counter}, but its receipts in the log reach "
+                f"{published}: it was rolled back"
+            )
         notes = self._notes_by_tree()
         for counter in range(published + 1, self._head.counter + 1):
             receipt = self.anchor.receipt_for(counter)
@@ -67,19 +74,34 @@ class AnchorRunner:
     def _notes_by_tree(self) -> dict[tuple[int, bytes], bytes]:
         found: dict[tuple[int, bytes], bytes] = {}
         with self.log.reader(["checkpoints"]) as reader:
-            for record in reader.read_to_end():
-                opened, checkpoint = self._verified(record.value)
+            for opened, checkpoint in self._verified(reader.read_to_end()):
                 found.setdefault((checkpoint.size, checkpoint.root), opened.event_id)
         return found
 
-    def _verified(self, value: bytes) -> tuple[Opened[CheckpointIssued], Checkpoint]:
-        opened: Opened[CheckpointIssued] = self._view.open("checkpoints", value)  # type: ignore[assignment]
-        public_key = self._view.ring.keys[opened.key_id].public_key
-        if self.policy.ledger_keys is not None and public_key not in self.policy.ledger_keys:
-            raise VerificationError(
-                f"checkpoint by ledger key {opened.key_id.hex()[:12]}, which the policy does not allow"
-            )
-        return opened, verify_checkpoint(opened.event.note, self.origin, [VerifierKey(self.origin, public_key)])
+    def _verified(self, records: Iterable[Record]) -> Iterator[tuple[Opened[CheckpointIssued], Checkpoint]]:
+        """The checkpoints among ``records``; what no accepted key signed is passed over.
+
+        Raises:
+            VerificationError: one is by a ledger that the policy does not name, or not what its signature says.
+        """
+        for record in records:
+            opened: Opened[CheckpointIssued] | None = self._opened(record)  # type: ignore[assignment]
+            if opened is None:
+                continue
+            public_key = self._view.ring.keys[opened.key_id].public_key
+            if self.policy.ledger_keys is not None and public_key not in self.policy.ledger_keys:
+                raise VerificationError(
+                    f"checkpoint by ledger key {opened.key_id.hex()[:12]}, which the policy does not allow"
+                )
+            yield opened, verify_checkpoint(opened.event.note, self.origin, [VerifierKey(self.origin, public_key)])
+
+    def _opened(self, record: Record) -> Opened[Event] | None:
+        try:
+            return self._view.open(record.topic, record.value)
+        except (DecodeError, VerificationError) as error:
+            place = f"{record.topic}/{record.partition}@{record.offset}"
+            self.report(f"passed over {place}: {error}", noise=record.offset)
+            return None
 
     def run_once(self) -> bool:
         """Anchors the newest checkpoint if it is new; returns whether it did.
@@ -88,10 +110,13 @@ class AnchorRunner:
             VerificationError: checkpoints, ledger and anchor disagree: stop and look.
             AnchorRefused: the anchor moved under us.
         """
-        issued = [self._verified(record.value) for record in self._checkpoints.poll(timeout=0.5)]
+        issued = list(self._verified(self._checkpoints.poll(timeout=0.5)))
         # Entries and their checkpoint are one transaction: whoever sees the checkpoint finds its entries.
         for record in self._ledger.read_to_end():
-            self.tree.append(self._view.open("ledger", record.value).body)
+            entry = self._opened(record)
+            if entry is not None and entry.event_id not in self._seen:  # anyone who may write can play one again
+                self._seen.add(entry.event_id)
+                self.tree.append(entry.body)
         head = self._head
         if head is not None:
             self._check_head(head)
@@ -124,7 +149,7 @@ class AnchorRunner:
         if head.size > self.tree.size or self.tree.root_at(head.size) != head.root:
             raise VerificationError(
                 f"the anchor holds {head}, which the topic ledger ({self.tree.size} leaves) does not contain: "
-                "the log was rolled back or forked"
+                "the log was rolled back or forked, or the anchor is another log's"
             )
 
     def _publish(self, receipt: Receipt, checkpoint_id: bytes) -> None:

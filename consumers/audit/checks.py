@@ -37,7 +37,7 @@ from consumers.audit.outcome import Audit
 from consumers.audit.proofs import Verdict
 from ledger.chain import RunChain
 from schemas.events import StepCommitted, StepProven
-from zk_autograd.errors import UsageError, VerificationError
+from zk_autograd.errors import VerificationError, ZkAutogradError
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit
 
@@ -61,11 +61,6 @@ def audit(
             for a log that nobody writes to.
     """
     out = Audit(run_id, refused=found.refused)
-    # 0 and 1
-    for finding in found.findings:
-        out.violated(finding.check, finding.text)
-    out.checks[0].detail = f"{found.records} records" + (f", {found.refused} known as refused" if found.refused else "")
-    out.checks[1].detail = f"{len(found.used_keys)} keys"
     # 2
     _start(out, found, policy, find_circuit)
     # 3 and 4
@@ -82,7 +77,25 @@ def audit(
     check_live_anchors(out, live, tree, held_by(live) if held is None else held)
     # 11
     check_classes(out, found, policy)
+    # 0 and 1
+    _noise(out, found)
     return out
+
+
+def _noise(out: Audit, found: Collected) -> None:
+    """What could not be read or has no accepted signature: a finding if something else does not hold, else a doubt."""
+    out.noise, violated = [finding.text for finding in found.noise], out.violations
+    counts = ((found.refused, "known as refused"), (found.repeated, "repeated"))
+    out.checks[0].detail = ", ".join([f"{found.records} records", *(f"{n} {what}" for n, what in counts if n)])
+    out.checks[1].detail = f"{len(found.used_keys)} keys"
+    for number, what in ((0, "do not decode"), (1, "have no accepted signature")):
+        texts = [finding.text for finding in found.noise if finding.check == number]
+        if violated:
+            for text in texts:
+                out.violated(number, text)
+        elif texts:
+            out.unchecked(number, f"{len(texts)} record(s) that {what}: a stranger's, or damaged since ({texts[0]})")
+            out.checks[number].findings = texts
 
 
 def _start(out: Audit, found: Collected, policy: Policy, find_circuit: Callable[[bytes], Circuit]) -> None:
@@ -96,11 +109,13 @@ def _start(out: Audit, found: Collected, policy: Policy, find_circuit: Callable[
         out.violated(2, f"circuit {start.circuit_id.hex()} is not one that the policy allows (circuits)")
     try:
         out.circuit = find_circuit(start.circuit_id)
-        out.chain = RunChain(found.start, out.circuit)
-    except VerificationError as error:
-        out.violated(2, str(error))
-    except UsageError as error:
+    except ZkAutogradError as error:  # it is the auditor's own copy that is missing or damaged
         out.unchecked(2, str(error))
+    if out.circuit is not None:
+        try:
+            out.chain = RunChain(found.start, out.circuit)
+        except VerificationError as error:
+            out.violated(2, str(error))
     if out.chain is None:
         for number in (3, 4, 5, 6, 7):
             out.unchecked(number, "the run's circuit is not at hand")
@@ -128,9 +143,13 @@ def _chain(out: Audit, found: Collected) -> None:
             except VerificationError as error:
                 out.violated(4, str(error))
         chain.append(opened)
+    if not chain.steps:
+        out.unchecked(3, "no step was committed yet")
+        return
     state = "finished" if chain.finished else "still open"
     out.checks[3].detail = f"{len(chain.steps)} steps, {state}"
-    out.checks[4].detail = f"{chain.schedule.kind} learning rate, at most {chain.schedule.max_lr:g}"
+    unit = chain.statement.rate_unit(chain.format, chain.circuit.P)
+    out.checks[4].detail = f"{chain.schedule.kind} learning rate, at most {chain.schedule.max_lr:g}, to {unit:.1g}"
 
 
 def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, list[list[bytes]]]:
@@ -147,11 +166,15 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
     out.proofs_verified = len(candidates)
     accepted: dict[int, dict[int, list[bytes]]] = defaultdict(dict)
     refused: dict[tuple[int, int], Finding] = {}
+    unknown: set[int] = set()
     for (slot, opened), verdict in zip(candidates, verdicts, strict=True):
         step, shard = slot
         where = f"step {step}, shard {shard}"
         if opened.event.circuit_id != circuit.id or opened.event.proof_system != circuit.system:
             refused.setdefault(slot, Finding(5, f"{where}: proof of another circuit than the run's"))
+        elif not verdict.checked:
+            out.unchecked(5, f"{where}: {verdict.reason}")
+            unknown.add(step)
         elif verdict.commitments is None:
             number = 6 if "public integers" in verdict.reason else 5
             refused.setdefault(slot, Finding(number, f"{where}: {verdict.reason}"))
@@ -166,7 +189,7 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
         row = accepted[step]
         if len(row) == shards:
             steps[step] = [row[shard] for shard in range(shards)]
-        elif step in entered:
+        elif step in entered and step not in unknown:
             for shard in islice((s for s in range(shards) if s not in row), _NAMED):
                 finding = refused.get((step, shard)) or Finding(
                     5, f"step {step}, shard {shard}: the ledger calls it proven, but there is no proof in the log"

@@ -1,8 +1,9 @@
-"""Reads the public topics for one run: checks 0 (strict decoding) and 1 (signatures and key evidence).
+"""Gathers one run from the public topics: checks 0 (strict decoding) and 1 (signatures and key evidence).
 
-What is not about the run and not about the shared log (ledger, checkpoints, anchors) is left alone. A record that
-cannot be taken is a finding, unless it is one of the ledger's inputs and the ledger has published it as a dead letter:
-then it is known to have been refused, and is only counted.
+Whoever can write to a topic can write anything, and play any record again. So only what an accepted key signed counts,
+and each event once, however often and wherever it stands. The rest is *noise*. If it is one of the ledger's inputs and
+the ledger has published it as a dead letter, it was noise from the beginning, and is only counted. Else it may be a
+stranger's, or what is left of a record that was damaged later: no proof of a violation, and no sound log either.
 """
 
 from __future__ import annotations
@@ -48,11 +49,19 @@ class Finding:
 
 @dataclass
 class Collected:
-    """One run's events, opened, in topic order; see the module docstring."""
+    """One run's events, opened: steps in the order of their numbers, the rest in topic order; see the module's text.
+
+    Attributes:
+        noise: records that no accepted key signed for this topic and run, and that the ledger has not refused.
+        refused: how many of these the ledger has refused.
+        repeated: how many records say again what another says.
+    """
 
     ring: KeyRing
     policy: Policy
-    findings: list[Finding] = field(default_factory=list)
+    noise: list[Finding] = field(default_factory=list)
+    refused: int = 0
+    repeated: int = 0
     runs: dict[bytes, str] = field(default_factory=dict)
     start: Opened[RunStarted] | None = None
     chain: list[Opened[StepCommitted | RunFinished]] = field(default_factory=list)
@@ -61,13 +70,12 @@ class Collected:
     checkpoints: list[Opened[CheckpointIssued]] = field(default_factory=list)
     anchored: list[Opened[Anchored]] = field(default_factory=list)
     records: int = 0
-    refused: int = 0
     used_keys: set[bytes] = field(default_factory=set)
     seen: set[bytes] = field(default_factory=set)
 
 
 def collect(log: EventLog, run_id: bytes, policy: Policy) -> Collected:
-    """Everything the public topics hold about the run, and findings of checks 0 and 1."""
+    """Everything the public topics hold about the run and the shared log."""
     topics = read_topics(log, run_id)
     roots = _roots_in(topics.steps) if policy.first_use else policy.roots
     # Evidence of every class is looked at here; which classes count is check 11.
@@ -76,22 +84,19 @@ def collect(log: EventLog, run_id: bytes, policy: Policy) -> Collected:
     for item in topics.steps:
         _introduce(found, item)
     refused = _letters(found, topics.letters)
-    for item in (*_in_order(topics.steps, refused), *topics.proofs, *topics.checkpoints):
+    for item in (*sorted(topics.steps, key=_rank), *topics.proofs, *topics.checkpoints):
         _take(found, item, run_id, refused)
     for item in (*topics.ledger[: max(topics.settled, _covered(found))], *topics.anchors):
         _take(found, item, run_id, refused)
     return found
 
 
-def _in_order(steps: list[Item], refused: set[Place]) -> list[Item]:
-    """The start first, whatever its partition; and a refused copy after what it is a copy of."""
-    taken = {i.claimed.event_id for i in steps if i.claimed and i.place not in refused}
-
-    def rank(item: Item) -> tuple[bool, bool]:
-        copy = item.claimed is not None and item.claimed.event_id in taken and item.place in refused
-        return copy, item.claimed is None or not isinstance(item.claimed.event, RunStarted)
-
-    return sorted(steps, key=rank)
+def _rank(item: Item) -> int:
+    """Starts, then steps by number, then ends: partitions have no common order, and copies may stand in any."""
+    event = item.claimed.event if item.claimed else None
+    if isinstance(event, StepCommitted):
+        return event.step
+    return 1 << 62 if isinstance(event, RunFinished) else 0
 
 
 def _covered(found: Collected) -> int:
@@ -111,7 +116,7 @@ def _roots_in(items: list[Item]) -> dict[str, frozenset[bytes]]:
 
 def _introduce(found: Collected, item: Item) -> None:
     if item.claimed and isinstance(item.claimed.event, EnclaveAttested):
-        # A key without good evidence is one that is not known; a bad signature becomes a finding below.
+        # A key without good evidence is one that is not known; a bad signature becomes noise below.
         with suppress(VerificationError):
             found.ring.introduce(open_introduction("steps", item.value))
 
@@ -120,14 +125,10 @@ def _letters(found: Collected, items: list[Item]) -> set[Place]:
     """What the ledger has refused. No other role's word excuses a record, and no word excuses the ledger's own."""
     letters = set()
     for item in items:
-        if item.claimed is None:
-            found.findings.append(Finding(0, item.at(item.why)))
-            continue
         try:
             opened = found.ring.open("dead-letters", item.value)
-        except VerificationError as error:
-            found.findings.append(Finding(1, item.at(error)))
-            continue
+        except (DecodeError, VerificationError):
+            continue  # a letter by nobody excuses nothing
         event, signer, pinned = opened.event, found.ring.keys[opened.key_id], found.policy.ledger_keys
         excuses = signer.role is Role.LEDGER and (pinned is None or signer.public_key in pinned)
         if isinstance(event, DeadLetter) and event.source_topic in LEDGER_INPUTS and excuses:
@@ -136,29 +137,24 @@ def _letters(found: Collected, items: list[Item]) -> set[Place]:
 
 
 def _take(found: Collected, item: Item, run_id: bytes, refused: set[Place]) -> None:
-    finding = _tried(found, item, run_id)
-    if finding is None:
-        return
-    if item.place in refused:
-        found.refused += 1
-    else:
-        found.findings.append(finding)
-
-
-def _tried(found: Collected, item: Item, run_id: bytes) -> Finding | None:
-    """Keeps what is the run's or the shared log's; or says why it cannot."""
-    if item.claimed is None:
-        return Finding(0, item.at(item.why))
+    """Keeps what is the run's or the shared log's, once."""
     try:
+        if item.claimed is None:
+            raise DecodeError(item.why)
         opened = _open(found, item, item.claimed, run_id)
-    except VerificationError as error:
-        return Finding(1, item.at(error))
+    except (DecodeError, VerificationError) as error:
+        if item.place in refused:
+            found.refused += 1
+        else:
+            found.noise.append(Finding(0 if item.claimed is None else 1, item.at(error)))
+        return
     if opened is None:
-        return None
-    finding = _foreign(found, opened, item)
-    if finding is None:
+        return
+    if opened.event_id in found.seen:
+        found.repeated += 1
+    else:
+        found.seen.add(opened.event_id)
         _keep(found, opened)
-    return finding
 
 
 def _open(found: Collected, item: Item, claimed: Opened[Event], run_id: bytes) -> Opened[Event] | None:
@@ -166,26 +162,16 @@ def _open(found: Collected, item: Item, claimed: Opened[Event], run_id: bytes) -
     if isinstance(claimed.event, EnclaveAttested):
         open_introduction("steps", item.value)
         return None
-    if isinstance(claimed.event, RunStarted):
-        found.runs[claimed.event_id] = claimed.event.name
-        if claimed.event_id != run_id:
-            return None
-    return found.ring.open(item.place[0], item.value)
-
-
-def _foreign(found: Collected, opened: Opened[Event], item: Item) -> Finding | None:
-    """A finding about a step that is well signed and yet none of the run's words: anyone can play a record again, and
-    any trainer can sign about any run. So the ledger's refusal excuses it, as it never does what the run's key said."""
+    opened = found.ring.open(item.place[0], item.value)
     event, start = opened.event, found.start
-    if isinstance(event, RunStarted) and start is not None:
-        return Finding(3, item.at("the run is started twice"))
-    if isinstance(event, StepCommitted | RunFinished):
+    if isinstance(event, RunStarted):
+        found.runs[opened.event_id] = event.name
+        return opened if opened.event_id == run_id else None
+    if isinstance(event, StepCommitted | RunFinished) and start is not None and opened.key_id != start.key_id:
+        # Any trainer can sign about any run: these are not the run's words.
         what = f"step {event.step}" if isinstance(event, StepCommitted) else "the end"
-        if start is not None and opened.key_id != start.key_id:
-            return Finding(3, item.at(f"{what}: signed by another key than the run's start"))
-        if opened.event_id in found.seen:
-            return Finding(3, item.at(f"{what}: repeated"))
-    return None
+        raise VerificationError(f"{what}: signed by another key than the run's start")
+    return opened
 
 
 def _keep(found: Collected, opened: Opened[Event]) -> None:
@@ -194,7 +180,6 @@ def _keep(found: Collected, opened: Opened[Event]) -> None:
     if isinstance(event, RunStarted):
         found.start = opened  # type: ignore[assignment]
     elif isinstance(event, StepCommitted | RunFinished):
-        found.seen.add(opened.event_id)
         found.chain.append(opened)  # type: ignore[arg-type]
     elif isinstance(event, ProofAttached):
         found.proofs[event.step, event.shard].append(opened)  # type: ignore[arg-type]

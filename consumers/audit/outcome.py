@@ -62,6 +62,7 @@ class Audit:
     anchors: list[ReceiptFacts] = field(default_factory=list)
     classes: set[str] = field(default_factory=set)
     refused: int = 0
+    noise: list[str] = field(default_factory=list)
     trusted: list[str] = field(default_factory=list)
 
     def violated(self, number: int, text: str) -> None:
@@ -77,10 +78,17 @@ class Audit:
             check.status, check.detail = Status.UNCHECKED, why
 
     @property
-    def exit_code(self) -> int:
-        """See the class docstring. A live counter that nobody asked for (check 10) does not count as unchecked."""
-        states = {c.status for c in self.checks}
-        if Status.VIOLATED in states:
-            return 1
+    def violations(self) -> bool:
+        """Whether something does not hold."""
+        return any(c.status is Status.VIOLATED for c in self.checks)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether something was not checked. A live counter that nobody asked for (check 10) does not count."""
         required = {c.status for c in self.checks if c.number != 10}
-        return 2 if Status.UNCHECKED in required or self.checks[10].findings else 0
+        return Status.UNCHECKED in required or bool(self.checks[10].findings)
+
+    @property
+    def exit_code(self) -> int:
+        """See the class docstring."""
+        return 1 if self.violations else 2 if self.incomplete else 0

@@ -18,10 +18,11 @@ _state: tuple[Circuit, Verifiers] | None = None
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one proof is about, or why it does not hold."""
+    """What one proof is about, or why it does not hold; or, not ``checked``, why nobody knows."""
 
     commitments: Commitments | None
     reason: str = ""
+    checked: bool = True
 
 
 def _open(circuit: Circuit) -> None:
@@ -41,7 +42,7 @@ def _verify(job: tuple[bytes, tuple[int, ...]]) -> Verdict:
 def verify_all(
     circuit: Circuit, jobs: Sequence[tuple[bytes, tuple[int, ...]]], workers: int | None, tick: Callable[[], None]
 ) -> list[Verdict]:
-    """Verdicts in the order of ``jobs`` (proof, public integers). A worker that dies counts as a refusal.
+    """Verdicts in the order of ``jobs`` (proof, public integers). What a worker that dies leaves over is not checked.
 
     Args:
         workers: processes; None means one per core.
@@ -56,7 +57,7 @@ def verify_all(
                 tick()
         except BrokenProcessPool:
             rest = len(jobs) - len(out)
-            out += [Verdict(None, "the verifier process ended; not verified")] * rest
+            out += [Verdict(None, "a verifier process ended early: memory?", checked=False)] * rest
     return out
 
 

@@ -37,8 +37,10 @@ def as_text(out: Audit, name: str) -> str:
 
 def _because(out: Audit) -> str:
     if out.exit_code == 0:
-        steps = len(out.chain.steps) if out.chain else 0
-        return f": {steps} steps, every one proven, logged and anchored"
+        steps, finished = (len(out.chain.steps), out.chain.finished) if out.chain else (0, None)
+        return f"{'' if finished else ' SO FAR'}: {steps} steps, every one proven, logged and anchored" + (
+            "" if finished else "; the run is not finished"
+        )
     wanted = Status.VIOLATED if out.exit_code == 1 else Status.UNCHECKED
     for check in out.checks:
         if check.status is wanted and not (wanted is Status.UNCHECKED and check.number == 10 and not check.findings):
@@ -61,6 +63,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "classes": sorted(out.classes),
         "trusted_on_first_use": out.trusted,
         "records_refused": out.refused,
+        "noise": out.noise,
         "anchors": [
             {"anchor": a.anchor, "counter": a.counter, "size": a.size, "root": a.root.hex()} for a in out.anchors
         ],

@@ -6,6 +6,7 @@ Its state is the log itself. A new instance first fences the old one off (same t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -18,7 +19,7 @@ from ledger.note import VerifierKey
 from ledger.tree import Tree
 from schemas.events import CheckpointIssued, DeadLetter, ProofAttached, Role, RunClosed, RunOpened, StepProven
 from schemas.keyring import KeyRing
-from schemas.signing import open_signed, seal
+from schemas.signing import decode_unverified, open_signed, seal
 from zk_autograd.errors import DecodeError, UsageError, VerificationError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog, Producer, Reader, Record
 from zk_autograd.policy import Policy
@@ -42,6 +43,7 @@ class LedgerRunner:
     tree: Tree = field(default_factory=Tree)
 
     def __post_init__(self) -> None:
+        self._check_ours()  # before anybody is fenced off
         # Opening the producer fences an older instance off: from here on nobody else appends.
         self._producer: Producer = self.log.producer(TRANSACTIONAL_ID)
         self._fold = Fold(self.find_circuit, self.verify)
@@ -52,43 +54,72 @@ class LedgerRunner:
         self._steps: Reader = self.log.reader(["steps"])
         self._proofs: Reader = self.log.reader(["proofs"])
 
+    def _check_ours(self) -> None:
+        """Raises UsageError if the log was begun under another key."""
+        with self.log.reader(["ledger"]) as reader:
+            others = None
+            for record in reader.read_to_end():
+                with suppress(DecodeError):
+                    claimed = decode_unverified("ledger", record.value).key_id
+                    if claimed == self.key.key_id:
+                        return
+                    others = others or claimed
+        if others is not None:
+            raise UsageError(
+                f"this log's entries are by another key ({others.hex()[:12]}), none by this home's ledger key "
+                f"({self.key.key_id.hex()[:12]}): run the ledger with the key that began the log, or start another log"
+            )
+
     def _rebuild(self) -> None:
-        """Takes over the log as it stands.
+        """Takes over the log as it stands: what this key signed, each entry once. The rest is not the ledger's.
 
         Raises:
-            UsageError: it was written under another key or origin: refuse rather than fork.
+            UsageError: it was written under another origin, or entries are missing: refuse rather than fork.
         """
-        keys = {self.key.key_id: self.key.public_key}
+        keys, seen = {self.key.key_id: self.key.public_key}, set()
         with self.log.reader(["ledger"]) as reader:
             for record in reader.read_to_end():
                 try:
                     opened = open_signed("ledger", record.value, keys)
                 except (DecodeError, VerificationError) as error:
-                    raise UsageError(
-                        f"ledger record {record.offset} is not by this home's ledger key ({error}); "
-                        "run the ledger with the key that began the log, or start another log"
-                    ) from None
-                self.tree.append(opened.body)
-                self._fold.replay(opened.event)  # type: ignore[arg-type]
-        last = None
-        with self.log.reader(["checkpoints"]) as reader:
-            for record in reader.read_to_end():
-                last = record
-        if last is None:
-            return
-        try:
-            issued = open_signed("checkpoints", last.value, keys).event
-            assert isinstance(issued, CheckpointIssued)
-            head = verify_checkpoint(issued.note, self.origin, [self._verifier])
-        except (DecodeError, VerificationError) as error:
+                    self.report(f"passed over ledger/{record.partition}@{record.offset}: {error}", noise=record.offset)
+                    continue
+                if opened.event_id not in seen:  # anyone who may write can play an entry again
+                    seen.add(opened.event_id)
+                    self.tree.append(opened.body)
+                    self._fold.replay(opened.event)  # type: ignore[arg-type]
+        size = self._signed_size(keys)
+        if size != self.tree.size:
             raise UsageError(
-                f"the last checkpoint is not this ledger's ({error}); give the --origin and key that began it"
-            ) from None
-        if head.size > self.tree.size or self.tree.root_at(head.size) != head.root:
-            raise UsageError(
-                f"the topic ledger does not match its own checkpoint of size {head.size}: entries were removed or "
+                f"the topic ledger has {self.tree.size} entries, its newest checkpoint {size}: entries were removed or "
                 "altered; audit the log before anything is added to it"
             )
+
+    def _signed_size(self, keys: dict[bytes, bytes]) -> int:
+        """The size of the newest checkpoint; UsageError if one is not of this tree or origin."""
+        newest = 0
+        with self.log.reader(["checkpoints"]) as reader:
+            for record in reader.read_to_end():
+                try:
+                    issued = open_signed("checkpoints", record.value, keys).event
+                except (DecodeError, VerificationError) as error:
+                    place = f"checkpoints/{record.partition}@{record.offset}"
+                    self.report(f"passed over {place}: {error}", noise=record.offset)
+                    continue
+                assert isinstance(issued, CheckpointIssued)
+                try:
+                    head = verify_checkpoint(issued.note, self.origin, [self._verifier])
+                except (DecodeError, VerificationError) as error:
+                    raise UsageError(
+                        f"a checkpoint is not this ledger's ({error}); give the --origin and key that began it"
+                    ) from None
+                if head.size > self.tree.size or self.tree.root_at(head.size) != head.root:
+                    raise UsageError(
+                        f"the topic ledger does not match its own checkpoint of size {head.size}: entries were "
+                        "removed or altered; audit the log before anything is added to it"
+                    )
+                newest = max(newest, head.size)
+        return newest
 
     def _dead_letters(self) -> set[tuple[str, int, int]]:
         """What this role has refused already, so that a restart does not say it twice."""

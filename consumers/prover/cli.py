@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import secrets
 import sys
 
 from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
+from consumers.prover.answered import Answered
 from consumers.prover.worker import Worker
 from consumers.steps_view import StepsView
 from schemas.events import Role
 from schemas.wire import open_event_log
 from zk_autograd.cli import run_command
+from zk_autograd.errors import UsageError
 from zk_autograd.home import Home
 from zk_autograd.proofs.base import Limits
 from zk_autograd.proofs.store import CircuitStore
@@ -43,10 +46,19 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--memory-limit", type=float, default=12.0, metavar="GIB", help="address space of one proof (default: 12)"
     )
+    p.add_argument(
+        "--skip-foreign",
+        action="store_true",
+        help="pass over witnesses whose circuit or data key is not in this home, instead of ending: for a group of "
+        "your own on a log that others train on, too",
+    )
     return p
 
 
 def _run(args: argparse.Namespace) -> int:
+    for option, value in (("--time-limit", args.time_limit), ("--memory-limit", args.memory_limit)):
+        if not (math.isfinite(value) and value > 0):
+            raise UsageError(f"{option}: expected a number above 0, got {value}")
     home, report = Home(args.home), Reporter(args.json)
     policy = policy_of(args)
     key = home.signing_key("PROVER", args.name)
@@ -60,13 +72,17 @@ def _run(args: argparse.Namespace) -> int:
         with log.producer(f"zk-prove-{instance}") as producer, log.group(args.group, ["witness"]) as group:
             limits = Limits(args.time_limit, int(args.memory_limit * 2**30))
             circuits = CircuitStore(home.path, policy.circuits)
-            worker = Worker(home, circuits, view, group, producer, key, limits, report)
+            answered, partitions = Answered(log, view), log.partitions("witness")
+            worker = Worker(
+                home, circuits, view, answered, group, producer, key, limits, partitions, report, args.skip_foreign
+            )
             report(f"proving from {log.url} as {key.key_id.hex()[:12]}", key_id=key.key_id.hex())
             idle = Idle(args.idle_exit)
             while not idle.over:
                 for record in group.poll(timeout=0.5, max_records=1):
                     worker.take(record)
                     idle.worked()
+            answered.close()
         view.close()
     report(f"{worker.proven} proofs published", proven=worker.proven)
     return 0

@@ -1,4 +1,8 @@
-"""Takes witnesses from the consumer group, proves them, and publishes each proof together with its offset."""
+"""Takes witnesses from the consumer group, proves them, and publishes each proof together with its offset.
+
+What is wrong with a message goes to the dead letters, and its offset with it. What is wrong here (a circuit or key that
+is missing, a limit too tight) ends the prover and consumes nothing: another one can still do the work.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,13 @@ from dataclasses import dataclass
 
 from consumers.dead_letters import dead_letter
 from consumers.options import Reporter
+from consumers.prover.answered import Answered
 from consumers.prover.check import check_witness
 from consumers.steps_view import StepsView
 from schemas.events import ProofAttached, Role, RunStarted, WitnessShard
 from schemas.signing import Opened, seal
-from zk_autograd.errors import EventLogError, ProofSystemError, UsageError, ZkAutogradError
+from schemas.topics import witness_partition
+from zk_autograd.errors import EventLogError, ProofSystemError, UsageError, VerificationError, ZkAutogradError
 from zk_autograd.eventlog.base import Group, PartitionLostError, Producer, Record
 from zk_autograd.home import Home
 from zk_autograd.proofs import proof_system
@@ -20,25 +26,32 @@ from zk_autograd.proofs.store import CircuitStore
 from zk_autograd.tee.keys import SigningKey, load_data_key
 
 ATTEMPTS = 2
-"""How often a proof is tried before its witness goes to the dead letters."""
+"""How often a proof is tried."""
 
 
 @dataclass
 class Worker:
-    """One prover. ``take`` handles one record completely: proof or dead letter, and offset, in one transaction."""
+    """One prover. ``take`` handles one record completely: proof or dead letter, and offset, in one transaction.
+
+    Attributes:
+        partitions: of the topic ``witness``.
+        skip_foreign: whether witnesses for which the circuit or the data key is not here are passed over.
+    """
 
     home: Home
     circuits: CircuitStore
     view: StepsView
+    answered: Answered
     group: Group
     producer: Producer
     key: SigningKey
     limits: Limits
+    partitions: int
     report: Reporter
+    skip_foreign: bool = False
 
     def __post_init__(self) -> None:
         self._committers: dict[bytes, Committer] = {}
-        self._answered: set[bytes] = set()  # witnesses whose proof is published, by event id
         self.proven = 0
 
     def take(self, record: Record) -> None:
@@ -46,18 +59,23 @@ class Worker:
 
         Raises:
             EventLogError: the log is gone; nothing was lost, the record will be delivered again.
+            UsageError: this prover cannot do it, and says why; the record is left to others.
         """
         out: list[tuple[str, bytes, bytes]] = []
-        answered: set[bytes] = set()
         try:
             opened, start = self._open(record)
-            # Who may write to the topic can play a witness again: that must not cost a proof each time.
-            if opened.event_id not in self._answered:
+            # A prover that is restarted, or a witness that is played again, must not make a second proof of one
+            # witness: it would cost time, and open the same columns at further points.
+            if not self.answered.has(opened.event.run_id, opened.event.step, opened.event.shard):
                 out.append(("proofs", opened.event.run_id, self._prove(opened.event, start)))
-                answered.add(opened.event_id)
         except EventLogError:
             raise
         except ZkAutogradError as error:
+            if isinstance(error, UsageError) and not self.skip_foreign:
+                raise
+            if isinstance(error, ProofSystemError) and not self.proven:
+                # None has succeeded yet: it is more likely this machine than this message.
+                raise UsageError(f"the first proof failed, nothing was consumed: {error}") from None
             self.report(
                 f"refused {record.topic}/{record.partition}@{record.offset}: {error}",
                 refused=True,
@@ -74,24 +92,36 @@ class Worker:
             # The group gave the partition to another prover meanwhile; it will prove the record, we drop our work.
             self.report(f"lost {record.topic}/{record.partition}: {error}", lost=True, offset=record.offset)
             self.group.rewind()
-            return
-        self._answered |= answered
 
     def _open(self, record: Record) -> tuple[Opened[WitnessShard], RunStarted]:
-        """The witness, signed by its run's own key, and the run's start."""
+        """The witness, signed by its run's own key, in its own partition, and the run's start."""
         opened: Opened[WitnessShard] = self.view.open("witness", record.value)  # type: ignore[assignment]
-        run_id = opened.event.run_id
-        if run_id not in self.view.runs:
+        event, where = opened.event, f"witness of run {opened.event.run_id.hex()[:12]}"
+        if event.run_id not in self.view.runs:
             self.view.refresh()
-        if run_id not in self.view.runs:
-            raise UsageError(f"witness of run {run_id.hex()[:12]}: no such run has started")
-        start = self.view.runs[run_id]
+        if event.run_id not in self.view.runs:
+            raise VerificationError(f"{where}: no such run has started")
+        start = self.view.runs[event.run_id]
         if start.key_id != opened.key_id:
-            raise UsageError(f"witness of run {run_id.hex()[:12]}: signed by another key than the run's start")
+            raise VerificationError(f"{where}: signed by another key than the run's start")
+        expected = witness_partition(event.step, event.shard, start.event.shards, self.partitions)
+        if record.partition != expected:
+            raise VerificationError(
+                f"{where}, step {event.step}, shard {event.shard}: expected in partition {expected}, "
+                f"got it in {record.partition}: a copy"
+            )
         return opened, start.event
 
+    def _circuit(self, circuit_id: bytes) -> Circuit:
+        if not self.circuits.allows(circuit_id):
+            raise VerificationError(f"circuit {circuit_id.hex()}: not one that the policy allows (circuits)")
+        try:
+            return self.circuits(circuit_id)
+        except VerificationError as error:  # our own copy of it
+            raise UsageError(str(error)) from None
+
     def _prove(self, event: WitnessShard, start: RunStarted) -> bytes:
-        circuit = self.circuits(event.circuit_id)
+        circuit = self._circuit(event.circuit_id)
         data_key = load_data_key(self.home.data_keys, start.data_key_id)
         columns = check_witness(event, start, circuit, self._committer(circuit), data_key)
         self.group.keepalive()

@@ -12,7 +12,7 @@ from schemas.events import EnclaveAttested, EvidenceClass, Role, RunStarted
 from schemas.keyring import introduction
 from schemas.signing import decode_unverified
 from schemas.wire import open_event_log
-from tests.attacks.conftest import assert_violates
+from tests.attacks.conftest import assert_doubts, assert_violates
 from tests.support.forge import SIGNER, Case, explain, resigned
 from zk_autograd.policy import Policy
 from zk_autograd.tee.evidence import simulate
@@ -85,14 +85,15 @@ def test_a_key_that_another_root_vouches_for(case: Case, topic: str) -> None:
     root, role = new_signing_key(), Role(SIGNER[topic][0])
     for record in introductions(case, topic):
         case.log.replace(record, case.insider.introduce(role, case.insider.key(topic), root))
-    assert_violates(case.audit(), 1)
+    # Without an anchor's key its receipts are nobody's: the log is not anchored, which is no lie of anyone.
+    (assert_doubts if topic == "anchors" else assert_violates)(case.audit(live=False), 1)
 
 
 @pytest.mark.parametrize("topic", ["steps", "proofs", "ledger", "anchors"])
 def test_a_key_that_nobody_introduced(case: Case, topic: str) -> None:
     """The host hides a key's introductions."""
     case.log.delete(*introductions(case, topic))
-    assert_violates(case.audit(), 1)
+    (assert_doubts if topic == "anchors" else assert_violates)(case.audit(live=False), 1)
 
 
 def test_evidence_for_another_key(case: Case) -> None:
@@ -129,7 +130,7 @@ def test_a_key_in_another_roles_place(case: Case, topic: str, signer: str) -> No
         return
     record = [r for r, o in case.log.opened(topic) if not isinstance(o.event, EnclaveAttested)][-1]
     case.log.replace(record, resigned(topic, record.value, key))
-    assert_violates(case.audit(), 1)
+    (assert_doubts if topic == "anchors" else assert_violates)(case.audit(live=False), 1)
 
 
 def _introduces(value: bytes, role: Role) -> bool:
@@ -180,7 +181,7 @@ def test_a_circuit_that_the_auditor_does_not_have_could_not_be_checked(case: Cas
 
 def test_first_use_refuses_development_evidence(case: Case) -> None:
     """Without a policy, what the log says of itself is believed; but not that simulated evidence is evidence."""
-    assert_violates(case.audit(FIRST_USE), 11, only=True)
+    assert_doubts(case.audit(FIRST_USE), 11)
 
 
 def test_first_use_with_development_evidence_says_what_it_trusted(case: Case) -> None:

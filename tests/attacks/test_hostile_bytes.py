@@ -10,7 +10,7 @@ import pytest
 
 from schemas.events import CheckpointIssued, DeadLetter, ProofAttached, Role, RunFinished, RunStarted, StepCommitted
 from schemas.signing import decode_unverified, seal
-from tests.attacks.conftest import assert_violates
+from tests.attacks.conftest import assert_doubts, assert_violates
 from tests.support.forge import Case, explain, flipped, resigned
 from zk_autograd.eventlog.base import MAX_RECORD_BYTES, Record
 from zk_autograd.tee.keys import new_signing_key
@@ -45,9 +45,12 @@ def letter(record: Record, **changes: Any) -> DeadLetter:
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
 @pytest.mark.parametrize("topic", TOPICS)
 def test_garbage_that_nobody_refused(case: Case, topic: str, garbage: bytes) -> None:
-    """A record that does not decode is a finding until the ledger has said that it refused it."""
+    """Until the ledger has said that it refused it, it may be what is left of a record: no lie, and no sound log."""
     case.log.append(topic, garbage)
-    assert_violates(case.audit(), 0, only=True)
+    if topic == "dead-letters":  # they only excuse
+        assert case.audit().exit_code == 0
+    else:
+        assert_doubts(case.audit(), 0)
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
@@ -67,18 +70,18 @@ def test_a_strangers_signature_that_the_ledger_refused_is_harmless(case: Case, t
     """A well-formed event about this run, signed by a key that nobody vouches for."""
     record = case.log.find("steps", StepCommitted, step=2) if topic == "steps" else case.proofs()[2, 0]
     case.log.append(topic, resigned(topic, record.value, new_signing_key()))
-    assert_violates(case.audit(), 1, only=True)
+    assert_doubts(case.audit(), 1)
     case.run_ledger()
     found = case.audit()
     assert found.exit_code == 0, explain(found)
 
 
-@pytest.mark.parametrize("topic", ["ledger", "checkpoints", "anchors", "dead-letters"])
+@pytest.mark.parametrize("topic", ["ledger", "checkpoints", "anchors"])
 def test_no_letter_excuses_garbage_elsewhere(case: Case, topic: str) -> None:
     """Where the ledger and the anchor write alone, a stranger's record means that the log is open to all."""
     (record,) = case.log.append(topic, b"hello")
     case.log.append("dead-letters", case.insider.seal("dead-letters", letter(record)))
-    assert_violates(case.audit(), 0, only=True)
+    assert_doubts(case.audit(), 0)
 
 
 # Excuses
@@ -108,7 +111,7 @@ def test_a_dead_letter_of_another_role_excuses_nothing(case: Case, author: str) 
     """Only the ledger knows what the ledger has refused."""
     (record,) = case.log.append("steps", b"hello")
     case.log.append("dead-letters", seal("dead-letters", letter(record), case.insider.key(author)))
-    assert_violates(case.audit(), 0, only=True)
+    assert_doubts(case.audit(), 0)
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -137,7 +140,7 @@ def test_a_dead_letter_about_another_record_excuses_nothing(case: Case, change: 
     """It names topic, place and content, and all three count."""
     (record,) = case.log.append("steps", b"hello")
     case.log.append("dead-letters", case.insider.seal("dead-letters", letter(record, **change)))
-    assert_violates(case.audit(), 0, only=True)
+    assert_doubts(case.audit(), 0)
 
 
 def test_a_dead_letter_by_a_ledger_that_the_policy_does_not_name(case: Case) -> None:
@@ -146,14 +149,14 @@ def test_a_dead_letter_by_a_ledger_that_the_policy_does_not_name(case: Case) -> 
     case.log.append("steps", case.insider.introduce(Role.LEDGER, other))
     (record,) = case.log.append("steps", b"hello")
     case.log.append("dead-letters", seal("dead-letters", letter(record), other))
-    assert_violates(case.audit(pinned), 0, only=True)
+    assert_doubts(case.audit(pinned), 0)
 
 
 def test_a_dead_letter_by_a_stranger(case: Case) -> None:
-    """Signed by nobody known: it excuses nothing, and is a finding itself."""
+    """Signed by nobody known: it excuses nothing."""
     (record,) = case.log.append("steps", b"hello")
     case.log.append("dead-letters", seal("dead-letters", letter(record), new_signing_key()))
-    assert_violates(case.audit(), 0, 1, only=True)
+    assert_doubts(case.audit(), 0)
 
 
 def test_a_dead_letter_about_an_honest_record_changes_nothing(case: Case) -> None:
@@ -179,16 +182,18 @@ def test_a_fork_that_the_ledger_refused_still_counts(case: Case) -> None:
 
 
 @pytest.mark.parametrize("partition", range(4))
-@pytest.mark.parametrize("kind", [RunStarted, StepCommitted, RunFinished])
-def test_a_record_that_is_played_again_is_harmless_once_refused(case: Case, kind: type, partition: int) -> None:
-    """Whoever may write to a topic can play a public record again, in any partition: nobody has lied by that."""
-    record = next(r for r, o in case.log.opened("steps") if isinstance(o.event, kind))
-    case.log.append("steps", record.value, partition=partition)
-    assert_violates(case.audit(), 3)
+@pytest.mark.parametrize("kind", [RunStarted, StepCommitted, RunFinished, ProofAttached])
+def test_a_record_that_is_played_again_is_harmless(case: Case, kind: type, partition: int) -> None:
+    """Whoever may write to a topic can play a public record again, in any partition, before or after the ledger's
+    next poll: nobody has lied by that."""
+    topic = "proofs" if kind is ProofAttached else "steps"
+    for record in [r for r, o in case.log.opened(topic) if isinstance(o.event, kind)]:
+        case.log.append(topic, record.value, partition=partition)
+    assert case.audit().exit_code == 0
     case.run_ledger()
     found = case.audit()
     assert found.exit_code == 0, explain(found)
-    assert found.refused == 1
+    assert found.proofs_verified == 6
 
 
 @pytest.mark.parametrize("partition", range(4))
@@ -202,7 +207,7 @@ def test_another_trainers_word_about_a_run_is_harmless_once_refused(case: Case, 
     case.log.append("steps", case.insider.introduce(Role.TRAINER, other), partition=partition)
     record = next(r for r, o in case.log.opened("steps") if isinstance(o.event, kind))
     case.log.append("steps", resigned("steps", record.value, other), partition=partition)
-    assert_violates(case.audit(), 1 if kind is RunStarted else 3)
+    assert_doubts(case.audit(), 1)
     case.run_ledger()
     found = case.audit()
     assert found.exit_code == 0, explain(found)

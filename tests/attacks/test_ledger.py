@@ -10,8 +10,8 @@ import pytest
 from ledger.checkpoint import parse_checkpoint
 from schemas.events import CheckpointIssued, Role, RunClosed, RunOpened, StepProven
 from schemas.signing import decode_unverified, seal
-from tests.attacks.conftest import assert_violates
-from tests.support.forge import Case, Entry, resigned, unsigned_edit
+from tests.attacks.conftest import assert_doubts, assert_violates
+from tests.support.forge import Case, Entry, explain, resigned, unsigned_edit
 from tests.support.pipeline import ORIGIN
 from tests.support.sound_run import STEPS
 from zk_autograd.tee.keys import new_signing_key
@@ -81,13 +81,14 @@ def test_an_entry_that_the_host_adds(case: Case) -> None:
     """It has no key for it."""
     stranger = new_signing_key()
     case.log.append("ledger", seal("ledger", RunOpened(bytes(32)), stranger))
-    assert_violates(case.audit(), 1)
+    assert_doubts(case.audit(), 1)
 
 
-def test_an_entry_that_the_host_plays_again(case: Case) -> None:
-    """Signed all right, but no checkpoint covers it."""
+def test_an_entry_that_the_host_plays_again_is_no_second_entry(case: Case) -> None:
+    """Signed all right: every entry is in the log once."""
     case.log.append("ledger", case.log.records("ledger")[1].value)
-    assert_violates(case.audit(), 7, 8)
+    found = case.audit()
+    assert found.exit_code == 0, explain(found)
 
 
 def test_an_entry_that_the_host_changes(case: Case) -> None:
@@ -175,7 +176,9 @@ def test_an_entry_that_says_something_else(case: Case, field: str) -> None:
 )
 def test_entries_in_an_order_that_no_honest_ledger_writes(case: Case, order: list[int]) -> None:
     """Signed, checkpointed, anchored; and not what the rule gives."""
-    assert_violates(retold(case, lambda entries: [entries[i] for i in order]).audit(), 7, only=True)
+    # An entry counts once, so a ledger that says it twice has signed another tree.
+    expected = 7 if len(order) == len(set(order)) else 8
+    assert_violates(retold(case, lambda entries: [entries[i] for i in order]).audit(), expected)
 
 
 @pytest.mark.parametrize("change", [{"steps": 2}, {"event_id": bytes(32)}])
@@ -203,7 +206,7 @@ def test_an_end_of_a_run_that_goes_on(case: Case) -> None:
 def test_a_checkpoint_by_an_unknown_key(case: Case) -> None:
     """Signed by someone without evidence."""
     case.log.append("checkpoints", case.insider.checkpoint(case.leaves(), key=new_signing_key()))
-    assert_violates(case.audit(), 1, only=True)
+    assert_doubts(case.audit(), 1)
 
 
 def test_a_checkpoint_by_a_ledger_that_the_policy_does_not_name(case: Case) -> None:
@@ -246,9 +249,16 @@ def test_a_checkpoint_of_a_larger_tree(case: Case) -> None:
     assert_violates(case.audit(), 8, only=True)
 
 
-def test_a_checkpoint_that_goes_back(case: Case) -> None:
-    """An old checkpoint after a new one: a reader who comes late would take it for the newest."""
+def test_a_checkpoint_that_is_played_again_does_not_go_back(case: Case) -> None:
+    """Anyone can put an old checkpoint after a new one: it counts where it was issued."""
     case.log.append("checkpoints", case.log.records("checkpoints")[0].value)
+    found = case.audit()
+    assert found.exit_code == 0, explain(found)
+
+
+def test_a_checkpoint_that_goes_back(case: Case) -> None:
+    """The right key signs a smaller tree after a larger one."""
+    case.log.append("checkpoints", case.insider.checkpoint(case.leaves()[:3]))
     assert_violates(case.audit(), 8, only=True)
 
 

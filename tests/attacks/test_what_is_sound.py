@@ -73,7 +73,7 @@ def test_a_proof_that_is_published_twice_is_harmless(case: Case) -> None:
         case.log.append("proofs", slot.value, case.insider.seal("proofs", twin), partition=partition)
     found = case.audit()
     assert found.exit_code == 0, explain(found)
-    assert found.proofs_verified == 14
+    assert found.proofs_verified == 7
 
 
 def test_a_twin_that_the_auditor_meets_first_is_harmless(case: Case) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 import pytest
@@ -37,7 +38,7 @@ def run(case: Case, rounds: int = 1, policy: Policy | None = None, origin: str =
 
 def grow(case: Case) -> None:
     """Another run is opened: a leaf and a checkpoint more."""
-    case.log.append("ledger", case.insider.seal("ledger", RunOpened(bytes(32))))
+    case.log.append("ledger", case.insider.seal("ledger", RunOpened(secrets.token_bytes(32))))
     case.log.append("checkpoints", case.insider.checkpoint(case.leaves()))
 
 

@@ -151,7 +151,7 @@ def test_a_log_that_is_cut_while_it_is_read_is_not_called_sound_with_its_old_anc
 def test_everything_about_the_run_is_collected(case: Case) -> None:
     found = collected(case)
     assert (len(found.chain), len(found.proofs), len(found.ledger)) == (4, 6, 5)
-    assert (len(found.checkpoints), len(found.anchored), found.findings) == (2, 2, [])
+    assert (len(found.checkpoints), len(found.anchored), found.noise) == (2, 2, [])
     assert found.start is not None
     assert found.runs == {case.run_id: "run"}
     assert len(found.used_keys) == 4
@@ -181,13 +181,13 @@ def test_of_large_garbage_no_more_is_kept_than_where_it_is(case: Case) -> None:
     found = collected(case)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(found.findings) == 160
+    assert len(found.noise) == 120
     # One fetch of the log's reader holds 32 MiB; together the garbage is 144 MB.
     assert peak < 80_000_000
 
 
 def test_a_finding_says_where_the_record_is(case: Case) -> None:
     (record,) = case.log.append("proofs", b"garbage", partition=3)
-    (finding,) = collected(case).findings
+    (finding,) = collected(case).noise
     assert finding.check == 0
     assert finding.text.startswith(f"proofs/3@{record.offset}: ")

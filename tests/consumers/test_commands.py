@@ -74,10 +74,11 @@ def test_first_use_prints_what_it_trusted(case: Case) -> None:
     assert "INSECURE development evidence: DEV SRS, SIMULATED" in done.stdout
 
 
-def test_first_use_without_dev_is_violated_by_development_evidence(case: Case) -> None:
+def test_first_use_without_dev_does_not_take_development_evidence(case: Case) -> None:
     done = audit(case, "--run", "run")
-    assert done.returncode == 1
-    assert "verdict: VIOLATED: check 11" in done.stdout
+    assert done.returncode == 2
+    assert "verdict: COULD NOT BE CHECKED: check 11" in done.stdout
+    assert "--dev" in done.stdout
 
 
 def test_a_violated_run_says_where(case: Case, policy: Path) -> None:

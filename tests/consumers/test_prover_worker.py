@@ -10,19 +10,25 @@ from pathlib import Path
 import pytest
 
 from consumers.options import Reporter
+from consumers.prover.answered import Answered
 from consumers.prover.worker import Worker
 from consumers.steps_view import StepsView
 from schemas.events import DeadLetter, ProofAttached, Role, RunStarted, WitnessShard
 from schemas.signing import decode_unverified, seal
+from schemas.topics import witness_partition
 from schemas.wire import open_event_log
 from tests.consumers.test_prover_check import Witness
 from tests.support.forge import Case, LogFile, flipped, resigned
+from zk_autograd.errors import UsageError
 from zk_autograd.eventlog.base import Group
 from zk_autograd.home import Home
 from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import Limits
 from zk_autograd.proofs.store import CircuitStore
 from zk_autograd.tee.keys import new_signing_key
+
+OWN = witness_partition(2, 1, 2, 8)
+"""Where the witness of step 2, shard 1 belongs."""
 
 
 class Bench:
@@ -34,16 +40,26 @@ class Bench:
         for record in case.log.records("steps"):
             self.log.append("steps", record.value, partition=record.partition)
 
-    def worker(self, home: Home | None = None, limits: Limits | None = None, name: str = "b") -> tuple[Worker, Group]:
+    def worker(
+        self, home: Home | None = None, limits: Limits | None = None, name: str = "b", group_name: str = "zk-prove",
+        skip_foreign: bool = False,
+    ) -> tuple[Worker, Group]:  # fmt: skip
         sound = home or self.case.sound.home
         policy = self.case.sound.home.policy()
         view = StepsView(self._log, policy)
         self._stack.callback(view.close)
         circuits = CircuitStore(self.case.sound.home.path, policy.circuits)
         producer = self._stack.enter_context(self._log.producer(f"zk-prove-{name}"))
-        group = self._stack.enter_context(self._log.group("zk-prove", ["witness"]))
+        group = self._stack.enter_context(self._log.group(group_name, ["witness"]))
         key = self.case.insider.key("proofs")
-        return Worker(sound, circuits, view, group, producer, key, limits or Limits(), Reporter(True)), group
+        answered = Answered(self._log, view)
+        self._stack.callback(answered.close)
+        partitions = self._log.partitions("witness")
+        worker = Worker(
+            sound, circuits, view, answered, group, producer, key, limits or Limits(), partitions, Reporter(True),
+            skip_foreign,
+        )  # fmt: skip
+        return worker, group
 
     def run(self, worker: Worker, group: Group) -> None:
         while records := group.poll(timeout=0.1, max_records=1):
@@ -86,10 +102,10 @@ def poisons(case: Case, witness: Witness) -> dict[str, tuple[bytes, str]]:
         "a prover's": (resigned("witness", signed, case.insider.key("proofs")), "known keys"),
         "another run's": (by_trainer(witness.sealed(run_id=bytes(32))), "no such run has started"),
         "another circuit's": (by_trainer(witness.sealed(circuit_id=bytes(32))), "not one that the policy allows"),
-        "moved to another shard": (by_trainer(replace(honest, shard=0)), "does not open"),
-        "moved to another step": (by_trainer(replace(honest, step=3)), "does not open"),
+        "moved to another shard": (by_trainer(replace(honest, shard=0)), "expected in partition 2"),
+        "moved to another step": (by_trainer(replace(honest, step=3)), "expected in partition 5"),
         "with another ciphertext": (by_trainer(replace(honest, ciphertext=bytes(1000))), "does not open"),
-        "a shard too many": (by_trainer(witness.sealed(shard=2)), "the run has 2 shards"),
+        "a shard too many": (by_trainer(witness.sealed(shard=8 + 1)), "the run has 2 shards"),
         "too short inside": (by_trainer(witness.sealed(b"short")), "expected"),
         "other weights": (by_trainer(witness.with_state("w", 77)), "pre column"),
         "a moment outside the table": (by_trainer(witness.with_state("m", 1 << 40)), "leaves the look-up table"),
@@ -106,7 +122,7 @@ def test_poison_becomes_dead_letters_and_the_next_witness_is_proven(bench: Bench
     bad = poisons(case, witness) | {
         "another trainer's": (resigned("witness", honest, other), "another key than the run's start"),
     }
-    bench.log.append("witness", *(value for value, _ in bad.values()), honest, honest, honest)
+    bench.log.append("witness", *(value for value, _ in bad.values()), honest, honest, honest, partition=OWN)
 
     worker, group = bench.worker()
     bench.run(worker, group)
@@ -132,27 +148,69 @@ def test_poison_becomes_dead_letters_and_the_next_witness_is_proven(bench: Bench
     assert len(bench.proofs()) == 1
 
 
-def test_a_prover_that_runs_out_of_time_says_so_and_goes_on(bench: Bench, case: Case, witness: Witness) -> None:
-    honest = seal("witness", witness.event, case.insider.key("steps"))
-    bench.log.append("witness", honest, b"garbage")
-    worker, group = bench.worker(limits=Limits(seconds=0.3))
-    bench.run(worker, group)
-    first, second = bench.letters()
-    assert "took longer than the limit" in first.reason
-    assert second.offset == 1
-    assert bench.proofs() == []
+def test_a_prover_that_cannot_prove_the_first_ends_and_leaves_it_to_others(
+    bench: Bench, case: Case, witness: Witness
+) -> None:
+    """Its limits are too tight: that is no fault of the message."""
+    bench.log.append("witness", seal("witness", witness.event, case.insider.key("steps")), partition=OWN)
+    hasty, group = bench.worker(limits=Limits(seconds=0.3))
+    with pytest.raises(UsageError, match="nothing was consumed: .*took longer than the limit"):
+        bench.run(hasty, group)
+    assert (bench.letters(), bench.proofs()) == ([], [])
+    group.close()
+    patient, group = bench.worker(name="patient")
+    bench.run(patient, group)
+    assert patient.proven == 1
 
 
-def test_a_prover_without_the_data_key_says_which_one_is_missing(
-    bench: Bench, case: Case, witness: Witness, tmp_path: Path
+@pytest.mark.parametrize("lacking", ["data key", "circuit"])
+def test_a_prover_that_lacks_something_ends_and_says_what(
+    bench: Bench, case: Case, witness: Witness, tmp_path: Path, lacking: str
 ) -> None:
     start = decode_unverified("steps", case.log.find("steps", RunStarted).value).event
     assert isinstance(start, RunStarted)
-    bench.log.append("witness", seal("witness", witness.event, case.insider.key("steps")))
-    worker, group = bench.worker(home=Home(tmp_path / "another home"))
+    bench.log.append("witness", seal("witness", witness.event, case.insider.key("steps")), partition=OWN)
+    worker, group = bench.worker(home=Home(tmp_path / "another home") if lacking == "data key" else None)
+    if lacking == "circuit":
+        worker.circuits = CircuitStore(tmp_path / "another home", None)
+    named = start.data_key_id.hex()[:16] if lacking == "data key" else start.circuit_id.hex()
+    with pytest.raises(UsageError, match=named):
+        bench.run(worker, group)
+    assert bench.letters() == []
+    group.rewind()
+    worker.skip_foreign = True
     bench.run(worker, group)
     (letter,) = bench.letters()
-    assert start.data_key_id.hex()[:16] in letter.reason
+    assert named in letter.reason
+
+
+def test_no_witness_is_proven_twice_whatever_the_group_or_partition(bench: Bench, case: Case, witness: Witness) -> None:
+    """A second proof opens the same columns at further points, which their salt does not cover."""
+    honest = seal("witness", witness.event, case.insider.key("steps"))
+    bench.log.append("witness", honest, partition=OWN)
+    worker, group = bench.worker()
+    bench.run(worker, group)
+    assert worker.proven == 1
+    for partition in range(8):
+        bench.log.append("witness", honest, partition=partition)
+    for name in ("zk-prove", "rescue"):
+        again, group = bench.worker(name=f"in {name}", group_name=name)
+        bench.run(again, group)
+        assert again.proven == 0
+    assert len(bench.proofs()) == 1
+    assert all("a copy" in letter.reason for letter in bench.letters())
+
+
+def test_before_the_first_proof_a_copy_in_another_partition_is_refused(
+    bench: Bench, case: Case, witness: Witness
+) -> None:
+    """Two provers would otherwise prove it at the same time, and neither could know."""
+    honest = seal("witness", witness.event, case.insider.key("steps"))
+    bench.log.append("witness", honest, partition=OWN - 1)
+    worker, group = bench.worker()
+    bench.run(worker, group)
+    (letter,) = bench.letters()
+    assert f"expected in partition {OWN}, got it in {OWN - 1}" in letter.reason
 
 
 def test_a_key_that_is_introduced_later_is_known_by_then(bench: Bench, case: Case, witness: Witness) -> None:
@@ -163,7 +221,8 @@ def test_a_key_that_is_introduced_later_is_known_by_then(bench: Bench, case: Cas
     story.edit(RunStarted, name="a later run")
     told, ids = story.linked()
     bench.log.append("steps", case.insider.seal("steps", told[0]))
-    bench.log.append("witness", seal("witness", witness.sealed(run_id=ids[0], shard=7), case.insider.key("steps")))
+    late = seal("witness", witness.sealed(run_id=ids[0], shard=7), case.insider.key("steps"))
+    bench.log.append("witness", late, partition=witness_partition(2, 7, 2, 8))
     bench.run(worker, group)
     (letter,) = bench.letters()
     assert "the run has 2 shards" in letter.reason

@@ -78,7 +78,7 @@ def test_the_largest_numbers_survive_the_encoding(step: Proved) -> None:
 def test_a_witness_of_another_length_is_refused(step: Proved, change: int) -> None:
     data = step.witness.to_bytes(step.circuit.statement)
     other = data[:change] if change < 0 else data + bytes(change)
-    with pytest.raises(DecodeError, match=rf"expected {len(data)} bytes for adam with 40 parameters, got {len(other)}"):
+    with pytest.raises(DecodeError, match=rf"expected {len(data)} bytes for adam with 56 parameters, got {len(other)}"):
         decode(step, other)
 
 

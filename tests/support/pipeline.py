@@ -20,6 +20,7 @@ from consumers.audit.outcome import Audit
 from consumers.audit.proofs import Verdict
 from consumers.ledger.runner import LedgerRunner
 from consumers.options import Reporter, announce
+from consumers.prover.answered import Answered
 from consumers.prover.worker import Worker
 from consumers.steps_view import StepsView
 from consumers.verifying import Verifiers
@@ -124,11 +125,15 @@ class Pipeline:
             view.refresh()
             circuits = CircuitStore(self.home.path, self.home.policy().circuits)
             with log.producer(f"zk-prove-{name}") as producer, log.group("zk-prove", ["witness"]) as group:
-                worker = Worker(self.home, circuits, view, group, producer, key, Limits(), Reporter(True))
+                answered, partitions = Answered(log, view), log.partitions("witness")
+                worker = Worker(
+                    self.home, circuits, view, answered, group, producer, key, Limits(), partitions, Reporter(True)
+                )
                 taken = 0
                 while taken < limit and (records := group.poll(timeout=3.0, max_records=1)):
                     worker.take(records[0])
                     taken += 1
+                answered.close()
             view.close()
         return worker.proven
 

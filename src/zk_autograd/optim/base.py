@@ -76,6 +76,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         self._statement.check_hyper(self._hyper)
         self._max_lr = float(self.param_groups[0]["lr"] if max_lr is None else max_lr)
         self._format = self._statement.choose_format(self._hyper, self._max_lr, clip, self._P)
+        self._statement.check_rate(self._max_lr, self._format, self._P)
         named = self._names()
         self._frozen = [(n, p) for n, p in named if not p.requires_grad]
         self._flat = FlatParameters([(n, p) for n, p in named if p.requires_grad])

@@ -56,8 +56,12 @@ class CircuitStore:
         self._allowed = allowed
         self._load = lru_cache(maxsize=None)(lambda circuit_id: proof_system(DEFAULT_SYSTEM).load(circuit_id, folder))
 
+    def allows(self, circuit_id: bytes) -> bool:
+        """Whether the circuit may be used at all."""
+        return self._allowed is None or circuit_id in self._allowed
+
     def __call__(self, circuit_id: bytes) -> Circuit:
         """The circuit; VerificationError if the policy does not allow it, UsageError if it is not there."""
-        if self._allowed is not None and circuit_id not in self._allowed:
+        if not self.allows(circuit_id):
             raise VerificationError(f"circuit {circuit_id.hex()}: not one that the policy allows (circuits)")
         return self._load(circuit_id)

@@ -163,6 +163,9 @@ class Adam(Statement):
             pub["k"] = 0 if first else 1
         return pub
 
+    def rate_unit(self, fmt: Format, P: int) -> float:
+        return 2.0 ** -(fmt.scale_w + fmt.guard // 2 + 1)
+
     @staticmethod
     def _E(hyper: Hyper, v_root: int, scale_g: int, guard: int = GUARD) -> int:
         scale = 2 ** (scale_g + guard // 2 + 1)

@@ -23,6 +23,9 @@ from zk_autograd.fixed_point import Format
 Array: TypeAlias = Any
 """Integers of numpy or torch (int64), or a circuit expression: whatever has ``+ - * //``."""
 
+RATE_UNITS = 16
+"""A run's largest learning rate is at least so many units of ``A``; chosen formats have hundreds."""
+
 Named: TypeAlias = Mapping[str, Array]
 Hyper: TypeAlias = Mapping[str, float]
 
@@ -92,6 +95,23 @@ class Statement(ABC):
     @abstractmethod
     def public_integers(self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int) -> Public:
         """The public integers of step ``step`` (1-based), from the declared hyper-parameters, exactly."""
+
+    @abstractmethod
+    def rate_unit(self, fmt: Format, P: int) -> float:
+        """The learning rate that one unit of ``A`` stands for, once bias corrections are over."""
+
+    def check_rate(self, max_lr: float, fmt: Format, P: int) -> None:
+        """Raises FormatError unless learning rates are resolved to a small part of the largest.
+
+        Without this a format could be declared in which ``A``, an integer of at least 1, stands for a far larger rate
+        than the one that is declared.
+        """
+        unit = self.rate_unit(fmt, P)
+        if not unit * RATE_UNITS <= max_lr:
+            raise FormatError(
+                f"{self.name}: in this format learning rates are multiples of {unit:.2g}: expected a largest rate of "
+                f"at least {RATE_UNITS} of them, got {max_lr!r}"
+            )
 
     @abstractmethod
     def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:

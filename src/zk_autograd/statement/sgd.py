@@ -121,6 +121,9 @@ class SGD(Statement):
                 pub["W"] = dithered(Fraction(lr) * decay * P, step)
         return Public({name: pub[name] for name in self.public})
 
+    def rate_unit(self, fmt: Format, P: int) -> float:
+        return 2.0 ** (fmt.scale_g - fmt.scale_w) / P
+
     def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         if self._kind == "plain":
             return {"w": pre["w"] - (self._step(pre, None, g, pub, P) + pub.r) // P}, {}

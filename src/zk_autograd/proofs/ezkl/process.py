@@ -40,7 +40,8 @@ def run_child(
     with tempfile.TemporaryDirectory(prefix="zk-cache-") as cache, tempfile.TemporaryFile() as err:
         env = {k: v for k, v in os.environ.items() if not k.startswith("EZKL_")} | {"EZKL_REPO_PATH": cache}
         child = subprocess.Popen(
-            [sys.executable, "-m", "zk_autograd.proofs.ezkl.child"],
+            # -P: a file in the current folder must not stand in for a library.
+            [sys.executable, "-P", "-m", "zk_autograd.proofs.ezkl.child"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if secret else err, env=env,
         )  # fmt: skip
         assert child.stdin is not None
