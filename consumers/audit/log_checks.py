@@ -246,4 +246,5 @@ def check_classes(out: Audit, found: Collected, policy: Policy) -> None:
                 11,
                 f"the circuit's SRS is of class {out.circuit.srs_class}, {refusal}: its maker could forge",
             )
-    out.checks[11].detail = ", ".join(sorted(out.classes)) or "none"
+    if out.checks[11].status is not Status.UNCHECKED:
+        out.checks[11].detail = ", ".join(sorted(out.classes)) or "none"

@@ -170,9 +170,23 @@ def test_it_stops_at_a_checkpoint_whose_entries_are_missing(case: Case) -> None:
     stops(case, "entries are missing")
 
 
-def test_it_stops_at_a_checkpoint_by_a_stranger(case: Case) -> None:
-    case.log.append("checkpoints", case.insider.checkpoint(case.leaves(), key=new_signing_key()))
-    stops(case, "known keys")
+@pytest.mark.parametrize("topic", ["ledger", "checkpoints"])
+def test_strangers_and_copies_do_not_stop_it(case: Case, topic: str) -> None:
+    """Whoever can write there could else end the anchoring of every run for good."""
+    stranger = case.insider.checkpoint(case.leaves(), key=new_signing_key())
+    grow(case)
+    case.log.append(topic, b"garbage", stranger, case.log.records(topic)[0].value)
+    assert run(case) == [True]
+    assert [e.size for e in published(case)] == [2, 5, 6]
+
+
+def test_it_stops_if_the_anchor_is_behind_its_own_receipts(case: Case) -> None:
+    """An anchor file that was put back to an earlier state: its counter may not be used again."""
+    before = case.anchor_path.read_bytes()
+    grow(case)
+    assert run(case) == [True]
+    case.anchor_path.write_bytes(before)
+    stops(case, "rolled back")
 
 
 def test_it_stops_at_a_checkpoint_by_a_ledger_that_the_policy_does_not_name(case: Case) -> None:

@@ -217,17 +217,37 @@ def test_a_ledger_begun_under_another_key_is_not_taken_over(case: Case, fresh: C
     made = fresh()
     made.append(*honest(case))
     made.run()
-    record = made.log.records("ledger")[0]
-    made.log.replace(record, resigned("ledger", record.value, new_signing_key()))
-    with pytest.raises(UsageError, match="not by this home's ledger key"):
+    other = new_signing_key()
+    for record in made.log.records("ledger"):
+        made.log.replace(record, resigned("ledger", record.value, other))
+    with pytest.raises(UsageError, match="by another key"):
         made.run()
 
 
-def test_garbage_in_the_ledger_is_not_taken_over(case: Case, fresh: Callable[[], Fresh]) -> None:
+def test_strangers_and_copies_in_its_own_topics_do_not_stop_it(case: Case, fresh: Callable[[], Fresh]) -> None:
+    """Nor does it say again what a copy of an early entry might make it believe was never said."""
     made = fresh()
-    made.log.append("ledger", b"garbage")
-    with pytest.raises(UsageError, match="not by this home's ledger key"):
-        made.run()
+    made.append(*honest(case))
+    made.run()
+    before = {topic: [r.value for r in made.log.records(topic)] for topic in ("ledger", "checkpoints")}
+    for topic, values in before.items():
+        made.log.append(topic, b"garbage", resigned(topic, values[0], STRANGER), values[0])
+    made.run()
+    for topic, values in before.items():
+        assert [r.value for r in made.log.records(topic)][len(values) + 3 :] == []
+
+
+def test_a_ledger_from_another_home_fences_nobody_off(case: Case, fresh: Callable[[], Fresh]) -> None:
+    made = fresh()
+    made.append(*honest(case))
+    made.run()
+    with open_event_log(made.log.url) as log, log.producer("zk-ledger") as rightful:
+        for record in made.log.records("ledger"):
+            made.log.replace(record, resigned("ledger", record.value, STRANGER))
+        with pytest.raises(UsageError, match="by another key"):
+            made.run()
+        with rightful.transaction() as transaction:
+            transaction.send("ledger", b"", b"still here")
 
 
 def test_a_ledger_of_another_origin_is_not_taken_over(case: Case, fresh: Callable[[], Fresh]) -> None:

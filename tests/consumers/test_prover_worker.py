@@ -154,7 +154,7 @@ def test_a_prover_that_cannot_prove_the_first_ends_and_leaves_it_to_others(
     """Its limits are too tight: that is no fault of the message."""
     bench.log.append("witness", seal("witness", witness.event, case.insider.key("steps")), partition=OWN)
     hasty, group = bench.worker(limits=Limits(seconds=0.3))
-    with pytest.raises(UsageError, match="nothing was consumed: .*took longer than the limit"):
+    with pytest.raises(UsageError, match=r"nothing was consumed: .*took longer than the limit"):
         bench.run(hasty, group)
     assert (bench.letters(), bench.proofs()) == ([], [])
     group.close()
@@ -194,7 +194,7 @@ def test_no_witness_is_proven_twice_whatever_the_group_or_partition(bench: Bench
     for partition in range(8):
         bench.log.append("witness", honest, partition=partition)
     for name in ("zk-prove", "rescue"):
-        again, group = bench.worker(name=f"in {name}", group_name=name)
+        again, group = bench.worker(name=f"in-{name}", group_name=name)
         bench.run(again, group)
         assert again.proven == 0
     assert len(bench.proofs()) == 1

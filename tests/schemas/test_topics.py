@@ -34,7 +34,7 @@ def test_partitions_retention_and_caps_are_the_agreed_ones() -> None:
         "ledger": (1, -1, 4_096),
         "checkpoints": (1, -1, 8_192),
         "anchors": (1, -1, 65_536),
-        "dead-letters": (1, 28 * 24 * HOUR, 131_072),
+        "dead-letters": (1, -1, 131_072),
     }
 
 
