@@ -138,7 +138,7 @@ class FileAnchor(Anchor):
         deadline = time.monotonic() + self._lock_timeout
         while True:
             try:
-                fd = os.open(self._path, flags | os.O_CLOEXEC, 0o644)
+                fd = os.open(self._path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
             except FileNotFoundError:
                 if flags & os.O_CREAT:
                     raise

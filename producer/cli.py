@@ -85,8 +85,20 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _circuit(home: Home, optimizer: str, profile: str) -> Circuit:
+def _exists(home: Home, name: str) -> bool:
+    from producer.run_files import run_folder
+
+    return (run_folder(home, name) / "run.json").exists()
+
+
+def _circuit(home: Home, optimizer: str, profile: str, known: Any) -> Circuit:
+    """The circuit for the job; made, for development, if there is none. ``known`` is what is on file of the run."""
     circuit = find_circuit(home, optimizer, profile)
+    if known is not None and (circuit is None or known["circuit_id"] != circuit.id.hex()):
+        raise UsageError(
+            f"this run uses another circuit ({known['circuit_id'][:12]}) than {optimizer} of profile {profile}; give "
+            "its --optimizer, its options and its --profile, or another name"
+        )
     if circuit is not None:
         return circuit
     if home.policy_path.exists() and "DEV" not in home.policy().srs_classes:
@@ -137,18 +149,22 @@ def _run(args: argparse.Namespace) -> int:
     except ImportError:
         raise UsageError("zk-train needs torch: pip install 'zk-autograd[train]'") from None
     from producer.recorder import Recorder
-    from producer.run_files import run_facts, run_folder
+    from producer.run_files import run_facts
     from producer.schedules import declare
     from producer.task import load_task
     from schemas.wire import open_event_log
 
     home = Home(args.home)
+    known = run_facts(home, args.run_name) if args.run_name and _exists(home, args.run_name) else None
+    if known is not None and known["finished"]:
+        raise UsageError(f"run {args.run_name!r} is finished; choose another --run-name")
     task = load_task(args.task, args.seed, args.batch)
     optimizer = _optimizer(args, task.model.parameters())  # before the circuit, which may take a minute to make
     rule = optimizer.statement.name
-    circuit = _circuit(home, rule, args.profile)
+    circuit = _circuit(home, rule, args.profile, known)
     schedule, scheduler = declare(args.lr_schedule, optimizer, args.steps)
-    options = {"--task": args.task, "--seed": args.seed, "--batch": args.batch}
+    options = {"--task": args.task, "--seed": args.seed, "--batch": args.batch, "--clip": args.clip}
+    options["option of the optimizer"] = str(sorted(optimizer.hyper.items()))
     options["--lr, --lr-schedule or --steps"] = f"{schedule.kind} {schedule.values}"
 
     def training() -> bytes:
@@ -179,12 +195,12 @@ def _run(args: argparse.Namespace) -> int:
     url = args.log or f"sqlite:///{home.path.absolute()}/log.db"
     name = args.run_name or time.strftime("run-%Y%m%d-%H%M%S")
     with open_event_log(url) as log:
-        if args.run_name and (run_folder(home, name) / "run.json").exists():
-            if run_facts(home, name)["circuit_id"] != circuit.id.hex():
-                raise UsageError(
-                    f"run {name!r} uses another circuit; give its --optimizer and --profile, or another name"
-                )
+        if known is not None:
             recorder = Recorder.resume(optimizer, log, home, circuit, name, restore)
+            if args.steps < recorder.step:
+                at = recorder.step
+                recorder.close()
+                raise UsageError(f"--steps: run {name!r} is at step {at} already, got {args.steps}")
             _tell(f"run {name} goes on after step {recorder.step}")
         else:
             recorder = Recorder.start(optimizer, log, home, circuit, name, schedule, training)
@@ -193,13 +209,19 @@ def _run(args: argparse.Namespace) -> int:
                 f"run {recorder.run_id.hex()}  ({name})  {rule}, {optimizer.parameter_count} parameters in "
                 f"{recorder.shards} shard(s) of {circuit.shard}, log {log.url}"
             )
-            _train(args, task, optimizer, scheduler, recorder, training)
+            try:
+                _train(args, task, optimizer, scheduler, recorder, training)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"run {name} is at step {recorder.step}; it goes on with the same options and --run-name {name}"
+                ) from None
         finally:
             recorder.close()
     return 0
 
 
 def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, recorder: Any, training: Any) -> None:
+    import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -217,12 +239,14 @@ def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, 
         while recorder.step < args.steps:
             optimizer.zero_grad()
             value = task.loss(recorder.step + 1)
+            if not isinstance(value, torch.Tensor) or value.numel() != 1:
+                raise UsageError(f"--task {args.task}: expected its loss to be a tensor of one element")
             if not math.isfinite(float(value.detach())):
                 raise UsageError(
                     f"step {recorder.step + 1}: the loss is {float(value.detach())}, so nothing was recorded for it; "
                     "lower the rate or look at the data"
                 )
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             scheduler.step()
             recorder.record(training)
@@ -245,7 +269,7 @@ def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, 
         share = recorder.seconds_committing / seconds if seconds else 0.0
         print(
             f"finished {recorder.step - first} steps in {seconds:.1f} s ({share:.0%} of it committing), "
-            f"loss {loss:.4f}\n"
+            f"{f'loss {loss:.4f}' if recorder.step > first else 'none was left to take'}\n"
             f"run {recorder.run_id.hex()}"
         )
 

@@ -25,7 +25,7 @@ import numpy as np
 from producer.checkpoint import Checkpoint, Outgoing, load, save
 from producer.declaration import OptimizerLike, run_started
 from producer.position import Position, locate
-from producer.run_files import run_facts, run_folder
+from producer.run_files import declared_schedule, run_facts, run_folder
 from producer.shards import cut, shard_count
 from schemas.codec import encode
 from schemas.events import (
@@ -38,7 +38,7 @@ from schemas.events import (
 from schemas.keyring import introduction
 from schemas.signing import decode_unverified, event_id, seal
 from schemas.topics import TOPICS, witness_partition
-from zk_autograd.errors import UsageError
+from zk_autograd.errors import UsageError, VerificationError
 from zk_autograd.eventlog.base import EventLog
 from zk_autograd.home import Home
 from zk_autograd.merkle import all_paths
@@ -72,6 +72,7 @@ class Recorder:
     run_id: bytes
     _data_key: bytes
     _head: bytes
+    _schedule: Schedule
     _state: _State
 
     def __init__(
@@ -129,7 +130,11 @@ class Recorder:
             Outgoing("steps", self.run_id, seal("steps", started, key)),
         ]
         self._save(outbox, training)
-        facts = {"run_id": self.run_id.hex(), "data_key_id": data_key_id.hex(), "circuit_id": circuit.id.hex()}
+        self._schedule = schedule
+        facts = {
+            "run_id": self.run_id.hex(), "data_key_id": data_key_id.hex(), "circuit_id": circuit.id.hex(),
+            "schedule": [schedule.kind, list(schedule.values), schedule.max_lr],
+        }  # fmt: skip
         write_private(self._folder / "run.json", json.dumps(facts | {"finished": False}).encode(), replace=True)
         self._publish(outbox)
 
@@ -148,7 +153,9 @@ class Recorder:
         facts = run_facts(home, name)
         if facts["finished"]:
             raise UsageError(f"run {name!r} is finished; choose another --run-name")
+        schedule = declared_schedule(facts)
         self = cls(optimizer, log, home, circuit, name, home.signing_key("TRAINER"))
+        self._schedule = schedule
         with self._closed_on_error():
             # The producer is open, so an older instance is fenced off: nobody else moves the log from here on.
             self._go_on(log, bytes.fromhex(facts["run_id"]), bytes.fromhex(facts["data_key_id"]), restore)
@@ -200,6 +207,10 @@ class Recorder:
         if done is None or done.step != self.step + 1:
             got = "none" if done is None else f"step {done.step}"
             raise UsageError(f"record: expected the optimizer to have taken step {self.step + 1}, its last is {got}")
+        try:
+            self._schedule.check(done.step, done.lr)
+        except VerificationError as error:
+            raise UsageError(f"record: the optimizer's rate is not the declared one: {error}") from None
         st, before = circuit.statement, self._state
         pre, g = cut(done.pre, circuit.shard), cut({"g": done.g}, circuit.shard)
         post = cut(done.post, circuit.shard)

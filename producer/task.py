@@ -41,7 +41,12 @@ def load_task(path: str, seed: int, batch: int) -> Task:
         raise UsageError(
             f"--task {path!r}: {error}; run from the folder that holds the module, or install it"
         ) from None
-    task = function(seed=seed, batch=batch)
+    try:
+        task = function(seed=seed, batch=batch)
+    except TypeError as error:
+        raise UsageError(f"--task {path!r}: expected a function of seed and batch ({error})") from None
     if not isinstance(task, Task):
         raise UsageError(f"--task {path!r}: expected it to return a producer.task.Task, got {type(task).__name__}")
+    if not any(p.requires_grad for p in task.model.parameters()):
+        raise UsageError(f"--task {path!r}: its model has no parameter that requires a gradient")
     return task

@@ -71,14 +71,20 @@ def _find_run(found: Collected, wanted: str) -> bytes:
     raise UsageError(f"{what} {wanted[:64]!r} in this log; it holds:{listed}")
 
 
-def _trusted(found: Collected, out: Audit) -> list[str]:
-    lines = [f"{cls} root {root.hex()}" for cls, roots in sorted(found.policy.roots.items()) for root in sorted(roots)]
-    if out.circuit is not None:
+def _trusted(found: Collected, out: Audit, policy: Policy) -> list[str]:
+    """What the verdict takes from the log's own word, since the auditor's policy does not name it."""
+    lines = []
+    if policy.first_use:
+        roots = found.policy.roots.items()
+        lines += [f"{cls} root {root.hex()}" for cls, those in sorted(roots) for root in sorted(those)]
+    if policy.circuits is None and out.circuit is not None:
         lines.append(f"circuit {out.circuit.id.hex()} (rebuild it with zk-setup --check)")
-    lines += [
-        f"ledger key {found.ring.keys[k].public_key.hex()}" for k in sorted({o.key_id for o in found.checkpoints})
-    ]
-    return [*lines, *(f"anchor {a.anchor}" for a in out.anchors)]
+    if policy.ledger_keys is None:
+        keys = sorted({o.key_id for o in found.checkpoints})
+        lines += [f"ledger key {found.ring.keys[k].public_key.hex()} (pin it: ledger_keys)" for k in keys]
+    if policy.anchors is None:
+        lines += [f"anchor {a.anchor} (pin it: anchors)" for a in out.anchors]
+    return lines
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -108,8 +114,7 @@ def _run(args: argparse.Namespace) -> int:
             return verify_all(circuit, jobs, args.workers, lambda: progress.advance(bar))
 
         out = audit(found, run_id, policy, circuits, verify, live, args.origin, held)
-    if policy.first_use:
-        out.trusted = _trusted(found, out)
+    out.trusted = _trusted(found, out, policy)
     name = found.runs.get(run_id, "")
     print(json.dumps(as_json(out, name)) if args.json else as_text(out, name))
     return out.exit_code

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zk_autograd.errors import UsageError
+from zk_autograd.files import read_capped
 
 CLASSES = ("SIMULATED", "NITRO", "SEV_SNP")
 SRS_CLASSES = ("CEREMONY", "DEV")
@@ -68,9 +69,7 @@ def load_policy(path: Path) -> Policy:
         UsageError: says which entry is wrong and what was expected.
     """
     try:
-        if path.stat().st_size > 1 << 20:
-            raise UsageError(f"policy {path}: larger than 1 MiB")
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once_each)
+        content = json.loads(read_capped(path, 1 << 20).decode("utf-8"), object_pairs_hook=_once_each)
     except OSError as error:
         raise UsageError(f"policy {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

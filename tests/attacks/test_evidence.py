@@ -190,7 +190,7 @@ def test_first_use_with_development_evidence_says_what_it_trusted(case: Case) ->
     assert found.exit_code == 0, explain(found)
     with open_event_log(f"{case.log.url}?mode=ro", create=False) as log:
         collected = collect(log, case.run_id, FIRST_USE_DEV)
-    trusted = "\n".join(_trusted(collected, found))
+    trusted = "\n".join(_trusted(collected, found, FIRST_USE_DEV))
     (root,) = case.policy.roots["SIMULATED"]
     for name in (root, case.sound.circuit.id, case.insider.key("ledger").public_key):
         assert name.hex() in trusted

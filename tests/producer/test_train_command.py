@@ -116,7 +116,8 @@ def interrupted(adam_home: Home, capsys: pytest.CaptureFixture[str], monkeypatch
     with monkeypatch.context() as context:
         context.setattr(tasks, "stop_at", 2)
         _, said = train(adam_home, capsys, "--steps", "3", *LINE, code=130)
-    assert said.endswith("zk-train: stopped\n")
+    assert "zk-train: stopped; run " in said
+    assert "goes on with the same options and --run-name" in said
     return adam_home
 
 
@@ -129,6 +130,19 @@ def test_a_stopped_run_goes_on(
     assert len(published(interrupted, real_circuit("adam")).steps) == 3
 
 
+def test_fewer_steps_than_were_taken_do_not_end_a_run(
+    adam_home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong number must not close for good what was to go on."""
+    with monkeypatch.context() as context:
+        context.setattr(tasks, "stop_at", 3)
+        train(adam_home, capsys, "--steps", "4", *LINE, code=130)
+    _, said = train(adam_home, capsys, "--steps", "1", *LINE, code=2)
+    assert "run 'run' is at step 2 already, got 1" in said
+    lines, _ = train(adam_home, capsys, "--steps", "4", *LINE)
+    assert [line["step"] for line in lines[:-1]] == [3, 4]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -136,8 +150,8 @@ def test_a_stopped_run_goes_on(
         (("--lr-schedule", "cosine"), "began with another --lr, --lr-schedule or --steps"),
         (("--seed", "1"), "began with another --seed"),
         (("--batch", "16"), "began with another --batch"),
-        (("--betas", "0.8", "0.99"), "the saved state has hyper"),
-        (("--clip", "0.5"), "the saved state has format"),
+        (("--betas", "0.8", "0.99"), "began with another option of the optimizer"),
+        (("--clip", "0.5"), "began with another --clip"),
     ],
 )
 def test_a_run_does_not_go_on_with_other_options(
@@ -173,7 +187,7 @@ def test_a_run_does_not_go_on_with_another_circuit(
     facts = interrupted.runs / "run" / "run.json"
     facts.write_text(json.dumps(json.loads(facts.read_text()) | {"circuit_id": "00" * 32}))
     _, said = train(interrupted, capsys, "--steps", "3", *LINE, code=2)
-    assert "uses another circuit; give its --optimizer and --profile, or another name" in said
+    assert "this run uses another circuit" in said
 
 
 def test_a_finished_runs_name_is_not_taken_again(adam_home: Home, capsys: pytest.CaptureFixture[str]) -> None:

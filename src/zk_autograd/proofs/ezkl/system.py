@@ -18,6 +18,7 @@ import onnx
 
 from zk_autograd.errors import ProofSystemError, UsageError, VerificationError
 from zk_autograd.field import to_hex_list
+from zk_autograd.files import read_capped
 from zk_autograd.proofs.base import POINT_BYTES, Circuit, Columns, Committer, Limits, Profile, ProofSystem, Verifier
 from zk_autograd.proofs.ezkl import graph, srs
 from zk_autograd.proofs.ezkl.commit import KzgCommitter
@@ -26,6 +27,7 @@ from zk_autograd.proofs.ezkl.verify import EzklVerifier
 from zk_autograd.statement import STATEMENTS, Statement
 
 NAME = "ezkl-23.0.5"
+_LARGEST = 64 << 20
 _SETUP_LIMITS = Limits(seconds=1800, memory=0)
 
 
@@ -153,7 +155,10 @@ class Ezkl(ProofSystem):
         name = f"circuit {circuit_id_.hex()}"
         try:
             description, settings = _read_json(folder / "circuit.json"), _read_json(folder / "settings.json")
-            srs_id, vk = bytes.fromhex((folder / "srs_id").read_text()[:65]), _read(folder / "vk.key")
+            srs_id, vk = (
+                bytes.fromhex(read_capped(folder / "srs_id", 100).decode("ascii")),
+                read_capped(folder / "vk.key", _LARGEST),
+            )
             found = circuit_id(description, vk, settings, srs_id)
             if found != circuit_id_:
                 raise VerificationError(f"{name}: its files hash to {found.hex()}; delete the folder and run zk-setup")
@@ -247,14 +252,8 @@ def _ezkl_commit(circuit: Circuit, values: list[int]) -> bytes:
     return raw
 
 
-def _read(path: Path) -> bytes:
-    if path.stat().st_size > 64 << 20:
-        raise ProofSystemError(f"{path.name}: larger than 64 MiB")
-    return path.read_bytes()
-
-
 def _read_json(path: Path) -> dict[str, Any]:
-    result = json.loads(_read(path))
+    result = json.loads(read_capped(path, _LARGEST))
     if not isinstance(result, dict):
         raise ValueError(f"{path.name}: expected a JSON object")
     return result
