@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import statements
 from zk_autograd.home import Home
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,11 @@ def test_some_commands_are_shown_for_every_role() -> None:
 def test_a_shown_command_is_one_that_its_parser_takes(page: str, words: list[str]) -> None:
     arguments = words[1:] + (["--run", "x"] if words[0] == "zk-audit" and "--run" not in words else [])
     _parsers()[words[0]].parse_args(arguments)
+
+
+def test_the_table_of_optimizers_is_made_from_their_definitions() -> None:
+    text = statements.PAGE.read_text("utf-8")
+    assert statements.page(text) == text, "run: python -m bench.statements"
 
 
 @pytest.mark.parametrize("name", sorted(_parsers()))

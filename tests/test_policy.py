@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_larger_than_any_policy_is_not_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="larger than 1 MiB"):
+    with pytest.raises(UsageError, match="expected at most 1048576 bytes"):
         load(tmp_path, json.dumps(FULL) + " " * (1 << 20))
 
 
@@ -175,3 +176,12 @@ def test_a_home_that_opts_in_to_simulation_keeps_what_it_trusted_before(tmp_path
     home.opt_in_to_simulation()
     assert home.policy() == policy
     assert stat.S_IMODE(home.policy_path.stat().st_mode) == 0o600
+
+
+def test_a_policy_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A device never ends, a pipe without a writer never begins."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(UsageError, match="regular file"):
+            load_policy(tmp_path / name)

@@ -86,3 +86,14 @@ def test_a_store_gives_only_circuits_that_the_policy_allows(
     with pytest.raises(UsageError, match="no circuit"):
         store(bytes(32))
     assert CircuitStore(circuit_home.path, None)(sgd.id) == sgd
+
+
+def test_what_is_exported_for_an_auditor_verifies_and_does_not_prove(
+    circuit_home: Home, real_circuit: Callable[[str], Circuit], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    circuit = real_circuit("sgd")
+    assert main(["--home", str(circuit_home.path), "--export", circuit.id.hex(), str(tmp_path / "auditor")]) == 0
+    capsys.readouterr()
+    copied = CircuitStore(tmp_path / "auditor", None)(circuit.id)
+    assert (copied.id, copied.srs_id, copied.can_prove) == (circuit.id, circuit.srs_id, False)
+    assert sum(p.stat().st_size for p in (tmp_path / "auditor").rglob("*")) < 6_000_000

@@ -12,13 +12,14 @@ from zk_autograd.errors import UsageError
 from zk_autograd.home import Home, default_home
 from zk_autograd.proofs import DEFAULT_SYSTEM, proof_system
 from zk_autograd.proofs.base import PROFILES
-from zk_autograd.proofs.store import make_circuit
+from zk_autograd.proofs.store import export_circuit, make_circuit
 from zk_autograd.statement import STATEMENTS
 
 _EPILOG = """examples:
   zk-setup --optimizer adam --srs kzg16.srs      keys under the public ceremony's SRS
   zk-setup --optimizer adam --profile small --dev   everything local and insecure, for development
   zk-setup --check ID                            rebuild a circuit's verifying key from source and compare
+  zk-setup --export ID auditor-home              what an auditor needs of a circuit: megabytes, not hundreds
 """
 
 
@@ -44,6 +45,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument("--check", metavar="ID", help="rebuild the verifying key of this circuit from source and compare")
     p.add_argument(
+        "--export", nargs=2, metavar=("ID", "FOLDER"),
+        help="copy what an auditor needs of this circuit, without the proving key, into FOLDER, to be used as --home",
+    )  # fmt: skip
+    p.add_argument(
         "--home",
         type=Path,
         default=default_home(),
@@ -53,21 +58,29 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _id(option: str, text: str) -> bytes:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise UsageError(f"{option}: expected a circuit id of 64 hex digits")
+    return found
+
+
 def _run(args: argparse.Namespace) -> int:
     home = Home(args.home)
 
     def say(line: str) -> None:
         print(f"  {line}", file=sys.stderr, flush=True)
 
-    if args.check is not None:
-        try:
-            wanted = bytes.fromhex(args.check)
-        except ValueError:
-            wanted = b""
-        if len(wanted) != 32:
-            raise UsageError("--check: expected a circuit id of 64 hex digits")
+    if args.export is not None:
+        circuit = proof_system(DEFAULT_SYSTEM).load(_id("--export", args.export[0]), home.path)
+        export_circuit(circuit, Path(args.export[1]))
+        say(f"copied to {args.export[1]}")
+    elif args.check is not None:
         system = proof_system(DEFAULT_SYSTEM)
-        circuit = system.load(wanted, home.path)
+        circuit = system.load(_id("--check", args.check), home.path)
         say("rebuilding the verifying key from the statement")
         system.rebuild_verifying_key(circuit)
     else:

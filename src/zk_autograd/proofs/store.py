@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,24 @@ def find_circuit(home: Home, optimizer: str, profile: str) -> Circuit | None:
             if circuit.statement.name == optimizer and circuit.P == P:
                 return circuit
     return None
+
+
+VERIFIER_FILES = ("circuit.json", "settings.json", "vk.key", "srs_id")
+"""Of a circuit's folder, what verifying needs."""
+
+
+def export_circuit(circuit: Circuit, folder: Path) -> None:
+    """Copies what verifies (and rebuilds) a circuit into ``folder``, which can then be used as a home.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    target = folder / "circuits" / circuit.id.hex()
+    target.mkdir(parents=True, exist_ok=True)
+    (folder / "srs").mkdir(exist_ok=True)
+    for name in VERIFIER_FILES:
+        shutil.copyfile(circuit.directory / name, target / name)
+    shutil.copyfile(circuit.srs_path, folder / "srs" / circuit.srs_path.name)
 
 
 class CircuitStore:
