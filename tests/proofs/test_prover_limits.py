@@ -176,3 +176,15 @@ def wait_for(condition: Callable[[], object], seconds: float) -> list[int]:
         assert time.monotonic() < deadline, "did not come about"
         time.sleep(0.02)
     return found if isinstance(found, list) else []
+
+
+def test_a_file_in_the_current_folder_does_not_stand_in_for_the_proof_system(
+    step: Proved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write where a prover was started would read every witness."""
+    marker = tmp_path / "was here"
+    for name in ("ezkl", "asyncio", "json"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(marker)!r}, 'w')\nraise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    assert Ezkl().satisfied(step.circuit, step.columns)
+    assert not marker.exists()
