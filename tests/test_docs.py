@@ -76,7 +76,7 @@ def test_the_loop_in_the_docs_runs(
     changes = {
         '"~/.zk-autograd"': repr(str(home.path)),
         '"default"': '"small"',
-        "lr=1e-3)": "lr=1e-3, logrows=15)",
+        "logrows=16)": "logrows=15)",
         '"kafka://localhost:9092"': repr(f"sqlite:///{tmp_path}/log.db"),
         "range(1, 51)": "range(1, 3)",
     }
