@@ -16,7 +16,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from zk_autograd.optim import SGD, Adam
+from zk_autograd.optim import SGD, Adam, AdamW
 
 STEPS = 300
 BATCH = 128
@@ -66,6 +66,30 @@ def momentum(**options: Any) -> Case:
         lambda p, **o: SGD(p, lr=rate, momentum=0.9, **o),
         **options,
     )  # fmt: skip
+
+
+def variants() -> list[Case]:
+    """The other members of the family, with the decay that is usual for them or more."""
+    adams: list[tuple[str, str, dict[str, Any]]] = [
+        ("Adam, L2 1e-4", "Adam", {"weight_decay": 1e-4}),
+        ("AdamW, decay 0.1", "AdamW", {"weight_decay": 0.1}),
+        ("AMSGrad", "Adam", {"amsgrad": True}),
+    ]
+    sgds: list[tuple[str, str, dict[str, Any]]] = [
+        ("SGD, L2 5e-4", "SGD", {"weight_decay": 5e-4}),
+        ("SGD with momentum, L2 5e-4", "SGD", {"momentum": 0.9, "weight_decay": 5e-4}),
+        ("Nesterov", "SGD", {"momentum": 0.9, "nesterov": True}),
+    ]
+    ours = {"Adam": Adam, "AdamW": AdamW, "SGD": SGD}
+    return [
+        Case(
+            name, rate,
+            lambda p, kind=kind, rate=rate, options=options: getattr(torch.optim, kind)(p, lr=rate, **options),
+            lambda p, kind=kind, rate=rate, options=options, **o: ours[kind](p, lr=rate, **options, **o),
+        )
+        for rate, group in ((1e-3, adams), (0.1, sgds))
+        for name, kind, options in group
+    ]  # fmt: skip
 
 
 @cache
@@ -139,7 +163,7 @@ def deviation(case: Case, seeds: Iterable[int], **options: Any) -> float:
 SEEDS = range(5)
 CASES = [
     adam(), adam(activation="relu"), adam(batch=0), adam(activation="relu", batch=0), adam(rate=1e-2, batch=0),
-    sgd(), sgd(activation="relu"), momentum(), momentum(activation="relu"),
+    sgd(), sgd(activation="relu"), momentum(), momentum(activation="relu"), *variants(),
 ]  # fmt: skip
 FORMATS: list[dict[str, Any]] = [
     {"logrows": logrows, "clip": clip} for clip in (1.0, 0.1) for logrows in (16, 15)

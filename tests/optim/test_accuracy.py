@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from bench.accuracy import Case, adam, deviation, momentum, sgd  # noqa: E402
+from bench.accuracy import Case, adam, deviation, momentum, sgd, variants  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,11 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("case", [adam(), sgd(), momentum()], ids=lambda case: case.name)
 def test_the_final_loss_after_300_steps_is_within_two_percent_of_torchs(case: Case, logrows: int) -> None:
     assert abs(deviation(case, seeds=range(3), logrows=logrows)) < 0.02
+
+
+@pytest.mark.parametrize("case", variants(), ids=lambda case: case.name)
+def test_the_final_loss_of_every_variant_is_within_two_percent_of_torchs(case: Case) -> None:
+    assert abs(deviation(case, seeds=range(2))) < 0.02
 
 
 def test_small_gradients_are_followed_too_if_the_clipping_bound_fits_them() -> None:

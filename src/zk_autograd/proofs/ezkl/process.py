@@ -16,6 +16,7 @@ from typing import IO, Any
 from zk_autograd.errors import ProofSystemError
 from zk_autograd.proofs.base import Limits
 
+_CAUSES = "; if memory is not short, a file of the circuit's folder may be damaged: zk-setup makes it again"
 _MEMORY_FOLDERS = ("/dev/shm", "/run/shm")  # noqa: S108 - looked up, used only where it is a tmpfs we may write to
 
 
@@ -70,7 +71,7 @@ def run_child(
         if child.returncode != 0:
             raise ProofSystemError(
                 f"ezkl {job['verb']}: the child ended with status {child.returncode} "
-                f"({_memory(limits.memory)}){'' if secret else _last_line(err)}"
+                f"({_memory(limits.memory)}){_CAUSES if secret else _last_line(err)}"
             )
         result: dict[str, Any] = json.loads(answer)
         return result
