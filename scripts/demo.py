@@ -133,6 +133,20 @@ def tamper() -> Path:
     return copy
 
 
+def auditors_home(circuit: str) -> Path:
+    """A home that holds what an auditor needs and no more, and a policy that pins everything it can."""
+    from anchor import open_anchor
+    from zk_autograd.home import Home
+
+    folder, uri, operator = FOLDER / "auditor", f"file:{FOLDER}/anchor", Home(FOLDER)
+    run("zk-setup", "--export", circuit, str(folder))
+    policy = json.loads(operator.policy_path.read_text())
+    policy |= {"ledger_keys": [operator.signing_key("LEDGER").public_key.hex()]}
+    policy |= {"anchors": {open_anchor(uri).identity(): uri}}
+    (folder / "policy.json").write_text(json.dumps(policy, indent=1))
+    return folder
+
+
 def main() -> None:
     began = time.monotonic()
     shutil.rmtree(FOLDER, ignore_errors=True)
@@ -145,9 +159,11 @@ def main() -> None:
         ]
         run_id = train()
         wait_until_anchored(run_id, services)
-    say("3. An auditor replays the published topics, with a policy of its own")
-    audit = ("zk-audit", "--run", run_id, "--policy", str(FOLDER / "policy.json"), "--anchor", f"file:{FOLDER}/anchor")
-    run(*audit)
+    say("3. An auditor replays the published topics, with a home and a policy of its own")
+    (circuit,) = json.loads((FOLDER / "policy.json").read_text())["circuits"]
+    home = auditors_home(circuit)
+    audit = ("zk-audit", "--run", run_id, "--home", str(home), "--policy", str(home / "policy.json"))
+    run(*audit, "--log", f"sqlite:///{FOLDER}/log.db")
     say("4. Someone changes the log: one bit of one proof, in a copy")
     copy = tamper()
     run(*audit, "--log", f"sqlite:///{copy}?mode=ro", expect=1)
