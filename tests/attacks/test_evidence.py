@@ -203,4 +203,4 @@ def test_first_use_shows_every_root_that_vouches(case: Case) -> None:
     case.log.append("steps", case.insider.introduce(Role.TRAINER, key, root))
     with open_event_log(f"{case.log.url}?mode=ro", create=False) as log:
         collected = collect(log, case.run_id, FIRST_USE_DEV)
-    assert root.public_key.hex() in "\n".join(_trusted(collected, case.audit(FIRST_USE_DEV)))
+    assert root.public_key.hex() in "\n".join(_trusted(collected, case.audit(FIRST_USE_DEV), FIRST_USE_DEV))
