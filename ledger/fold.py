@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ledger.chain import RunChain
-from ledger.entries import run_closed, run_opened, step_proven
+from ledger.entries import Entry, run_closed, run_opened, step_proven
 from schemas.events import (
     EnclaveAttested,
     ProofAttached,
     RunClosed,
     RunFinished,
-    RunOpened,
     RunStarted,
     StepCommitted,
     StepProven,
@@ -31,7 +30,6 @@ from schemas.signing import Opened
 from zk_autograd.errors import VerificationError
 from zk_autograd.proofs.base import Circuit, Commitments
 
-Entry: TypeAlias = RunOpened | StepProven | RunClosed
 FindCircuit: TypeAlias = Callable[[bytes], Circuit]
 VerifyProof: TypeAlias = Callable[[Circuit, bytes, tuple[int, ...]], Commitments]
 
@@ -103,7 +101,11 @@ class Fold:
             raise VerificationError(
                 f"run {chain.name}: proof of step {proof.step}, but {len(chain.steps)} steps are committed"
             )
-        found = self._verify(chain.circuit, proof.proof, chain.steps[proof.step - 1].event.public)
+        if proof.shard >= chain.start.shards:
+            raise VerificationError(
+                f"run {chain.name}, step {proof.step}: no shard {proof.shard}, there are {chain.start.shards}"
+            )
+        found = self._verify(chain.circuit, proof.proof, chain.public_of(proof.step, proof.shard))
         chain.check_place(proof, found)
         run.proofs.setdefault(proof.step, {})[proof.shard] = opened.event_id
         return self._advance(run)

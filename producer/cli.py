@@ -254,7 +254,7 @@ def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, 
             done = optimizer.last_step
             progress.update(bar, completed=recorder.step, loss=f"{loss:.4f}")
             if args.json:
-                facts = {"step": recorder.step, "loss": loss, "lr": done.lr}
+                facts = {"step": recorder.step, "loss": loss, "rates": done.rates, "rounding": done.rounding}
                 counts = {"saturated": done.saturated, "underflow": done.underflow, "limited": done.limited}
                 print(json.dumps(facts | counts), flush=True)
             elif not console.is_terminal and (

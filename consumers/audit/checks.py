@@ -148,8 +148,18 @@ def _chain(out: Audit, found: Collected) -> None:
         return
     state = "finished" if chain.finished else "still open"
     out.checks[3].detail = f"{len(chain.steps)} steps, {state}"
-    unit = chain.statement.rate_unit(chain.format, chain.circuit.P)
-    out.checks[4].detail = f"{chain.schedule.kind} learning rate, at most {chain.schedule.max_lr:g}, to {unit:.1g}"
+    out.checks[4].detail = _rates(chain)
+
+
+def _rates(chain: RunChain) -> str:
+    """Each group's schedule, and how finely its rates are resolved."""
+    found = []
+    for number, group in enumerate(chain.groups):
+        formats = [f for b, f in zip(chain.start.blocks, chain.formats, strict=True) if b.group == number]
+        unit = max(chain.statement.rate_unit(fmt, chain.circuit.P) for fmt in formats)
+        schedule = group.schedule
+        found.append(f"{schedule.kind} learning rate, at most {schedule.max_lr:g}, to {unit:.1g}")
+    return "; ".join(found)
 
 
 def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, list[list[bytes]]]:
@@ -162,7 +172,7 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
     # A start may declare a million shards: nothing here grows with what is declared, only with what is there.
     slots = sorted((t, s) for t, s in found.proofs if 1 <= t <= count and 0 <= s < shards)
     candidates = [(slot, proof) for slot in slots for proof in found.proofs[slot]]
-    verdicts = verify_all(circuit, [(p.event.proof, chain.steps[slot[0] - 1].event.public) for slot, p in candidates])
+    verdicts = verify_all(circuit, [(p.event.proof, chain.public_of(*slot)) for slot, p in candidates])
     out.proofs_verified = len(candidates)
     accepted: dict[int, dict[int, list[bytes]]] = defaultdict(dict)
     refused: dict[tuple[int, int], Finding] = {}

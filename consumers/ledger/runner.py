@@ -13,8 +13,8 @@ from itertools import chain
 from consumers.dead_letters import dead_letter
 from consumers.options import Reporter
 from ledger.checkpoint import sign_checkpoint, verify_checkpoint
-from ledger.entries import leaf_data
-from ledger.fold import Entry, FindCircuit, Fold, VerifyProof
+from ledger.entries import Entry, leaf_data
+from ledger.fold import FindCircuit, Fold, VerifyProof
 from ledger.note import VerifierKey
 from ledger.tree import Tree
 from schemas.events import CheckpointIssued, DeadLetter, ProofAttached, Role, RunClosed, RunOpened, StepProven

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from ledger.entries import run_closed, run_opened, step_proven
+from ledger.entries import NO_CHALLENGE, run_closed, run_opened, step_proven
 from ledger.fold import Entry, Fold
 from schemas.events import ProofAttached, RunClosed, RunFinished, RunOpened, RunStarted, StepCommitted, StepProven
 from schemas.signing import Opened, decode_unverified, seal
+from tests.support.events import declared
 from tests.support.forge import Case, flipped
 from tests.support.sound_run import HOT_LR, SHARDS, STEPS
 from zk_autograd.errors import UsageError, VerificationError
@@ -93,9 +94,9 @@ def test_an_entry_says_what_the_topics_say(world: World) -> None:
     ids = [world.proofs[1, s].event_id for s in range(SHARDS)]
     assert entries == [run_opened(chain), step_proven(chain, 1, ids)]
     step = world.events[1]
-    assert entries[1] == StepProven(
-        chain.run_id, 1, step.event_id, entries[1].proofs_digest, step.event.state_root, step.event.work_root
-    )
+    roots = (step.event.state_root, step.event.work_root)
+    digest = entries[1].proofs_digest
+    assert entries[1] == StepProven(chain.run_id, 1, step.event_id, digest, NO_CHALLENGE, *roots)
     with pytest.raises(UsageError, match="not finished"):
         run_closed(chain)
 
@@ -179,7 +180,7 @@ def test_an_unknown_circuit_is_refused(world: World) -> None:
 
 
 def test_a_start_that_declares_what_cannot_be_is_refused(world: World) -> None:
-    start = world.signed("steps", replace(world.events[0].event, hyper=()))
+    start = world.signed("steps", declared(world.events[0].event, hyper=()))
     refused(world, "declares what cannot be", lambda: world.fold.step_event(start))
 
 
@@ -324,7 +325,7 @@ def test_a_fold_that_takes_over_refuses_again_what_was_refused(world: World) -> 
 
 def test_entries_of_runs_whose_start_is_not_seen_are_kept_apart(world: World) -> None:
     world.fold.replay(RunOpened(bytes(32)))
-    world.fold.replay(StepProven(bytes(32), 7, bytes(32), bytes(32), bytes(32), bytes(32)))
+    world.fold.replay(StepProven(bytes(32), 7, *(bytes(32),) * 5))
     assert kinds(world.feed(proofs=6, end=True)) == ["RunOpened", "1", "2", "3", "RunClosed"]
 
 
