@@ -232,7 +232,7 @@ def test_integers_off_their_schedule_are_refused_and_so_is_what_follows(world: W
 
 def test_a_rate_off_the_schedule_is_refused(world: World) -> None:
     world.feed(steps=1)
-    refused(world, "learning rate", lambda: world.fold.step_event(world.step(2, lr=HOT_LR)))
+    refused(world, "learning rate", lambda: world.fold.step_event(world.step(2, rates=(HOT_LR,))))
     finish(world, steps=1)
 
 

@@ -44,7 +44,7 @@ def test_every_step_is_the_references_step_bit_for_bit(name: str, data: some.Dat
         assert np.array_equal(done.g, g)
         public = st.public_integers(hyper, lr, number, fmt, P)
         post, hints = st.advance(state, g, public, P, OPS)
-        assert (done.step, done.lr, done.public) == (number, lr, public)
+        assert (done.step, done.rates, done.public) == (number, (lr,), (public,))
         for got, expected in ((done.pre, state), (done.post, post), (done.hints, hints)):
             assert set(got) == set(expected)
             assert all(got[n].dtype == np.int64 and np.array_equal(got[n], expected[n]) for n in expected)
