@@ -1,10 +1,11 @@
 """``file:PATH``: an anchor in a local file. For development and tests only.
 
 Whoever can write the file can put back an older copy of it, or make another one: the receipts are hash-chained,
-not signed; and what they hold as randomness is redrawn by who puts back an older copy and asks again, so that a
-sampled run whose beacon it is (docs/sampling.md) is one for development, too. What it does give is the whole contract of an anchor, with nothing to install: compare-and-set between
-processes (flock), durability (file and directory are fsynced before it answers), and a roll-back that
-:func:`anchor.check_live` sees as long as the receipts were published elsewhere. The file must be on a local disk.
+not signed, and what they hold as randomness is drawn anew by who puts back an older copy and asks again. So a sampled
+run whose beacon it is (docs/sampling.md) is one for development, too. What it does give is the whole contract of an
+anchor, with nothing to install: compare-and-set between processes (flock), durability (file and directory are fsynced
+before it answers), and a roll-back that :func:`anchor.check_live` sees as long as the receipts were published
+elsewhere. The file must be on a local disk.
 
 The file is a header (64 bytes: a magic of 32, and 32 random bytes that make the anchor's identity) and the records
 of :mod:`anchor.file_record`. Bytes after the last whole record are what a crash left of a write that was never

@@ -60,6 +60,8 @@ class _Run:
     """Over the entries of the open epoch's steps."""
     leaves: dict[int, int] = field(default_factory=dict)
     """step -> index of its StepRecorded, for steps that have not entered."""
+    drawn: dict[int, Draw] = field(default_factory=dict)
+    """step -> its draw, where one was asked for, for steps that have not entered."""
 
     @property
     def recorded(self) -> int:
@@ -86,9 +88,7 @@ class Fold:
         check_beacon: raises VerificationError for an anchor (by identity) that may not draw a sampled run's shards.
     """
 
-    def __init__(
-        self, find_circuit: FindCircuit, verify: VerifyProof, check_beacon: CheckBeacon = no_beacon
-    ) -> None:
+    def __init__(self, find_circuit: FindCircuit, verify: VerifyProof, check_beacon: CheckBeacon = no_beacon) -> None:
         self._find, self._verify, self._check_beacon = find_circuit, verify, check_beacon
         self._beacons: dict[str, Beacon] = {}
         self._size = 0  # of the log
@@ -174,7 +174,7 @@ class Fold:
             where = f"run {chain.name}, step {proof.step}, shard {proof.shard}"
             if drawn is None:
                 raise VerificationError(f"{where}: proven before its step's shards were drawn")
-            if proof.shard not in drawn.shards:
+            if proof.shard not in drawn:
                 raise VerificationError(f"{where}: not one of the shards that were drawn")
         found = self._verify(chain.circuit, proof.proof, chain.public_of(proof.step, proof.shard))
         chain.check_place(proof, found)
@@ -207,11 +207,13 @@ class Fold:
 
     def _draw(self, run: _Run, step: int) -> Draw | None:
         """What has been drawn of a step that has not entered; None if it is not recorded or not drawn yet."""
-        start, leaf = run.chain.start, run.leaves.get(step)
-        if leaf is None or start.beacon not in self._beacons:
-            return None
-        event_id = run.chain.steps[step - 1].event_id
-        return self._beacons[start.beacon].draw(leaf, run.chain.run_id, step, event_id, start.sampled, start.shards)
+        start, leaf, beacon = run.chain.start, run.leaves.get(step), self._beacons.get(run.chain.start.beacon)
+        if step not in run.drawn and leaf is not None and beacon is not None:
+            event_id = run.chain.steps[step - 1].event_id
+            found = beacon.draw(leaf, run.chain.run_id, step, event_id, start.sampled, start.shards)
+            if found is not None:
+                run.drawn[step] = found
+        return run.drawn.get(step)
 
     def _record(self, run: _Run) -> list[Entry]:
         """The records of a sampled run's steps for which there is room in its window."""
@@ -230,13 +232,11 @@ class Fold:
             proofs = run.proofs.get(run.entered + 1, {})
             if len(proofs) < size:
                 return out
-            drawn = self._draw(run, run.entered + 1)
             run.entered += 1
             del run.proofs[run.entered]
             run.leaves.pop(run.entered, None)
-            entry = step_proven(
-                chain, run.entered, [proofs[i] for i in sorted(proofs)], drawn.seed if drawn else NO_CHALLENGE
-            )
+            seed = run.drawn.pop(run.entered).seed if chain.start.sampled else NO_CHALLENGE
+            entry = step_proven(chain, run.entered, [proofs[i] for i in sorted(proofs)], seed)
             out += self._appended([entry])
             if chain.start.epoch_steps:
                 run.epoch.append(leaf_data(entry))

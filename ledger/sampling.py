@@ -19,6 +19,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Protocol
 
 from zk_autograd.errors import UsageError, VerificationError
@@ -56,6 +57,13 @@ class Draw:
     seed: bytes
     shards: tuple[int, ...]
     size: int
+
+    @cached_property
+    def _set(self) -> frozenset[int]:
+        return frozenset(self.shards)
+
+    def __contains__(self, shard: int) -> bool:
+        return shard in self._set
 
 
 class Beacon:
@@ -165,9 +173,10 @@ def detection_over(chance: Fraction, steps: int) -> float:
         return 0.0
     if chance == 1:
         return 1.0
+    if steps == 1:
+        return rounded_down(chance)
     missed = steps * math.log1p(-rounded_down(chance))
-    # A few units in the last place are the logarithm's and the product's; what is printed is never too much.
-    return max(0.0, -math.expm1(missed) - 1e-12)
+    return -math.expm1(missed) * (1 - 1e-12)  # far more than the roundings' errors
 
 
 def rounded_down(value: Fraction) -> float:

@@ -10,7 +10,8 @@ import sys
 
 from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
 from consumers.prover.answered import Answered
-from consumers.prover.worker import Worker
+from consumers.prover.draws import Draws
+from consumers.prover.worker import DRAW_LIMIT, Worker
 from consumers.steps_view import StepsView
 from schemas.events import Role
 from schemas.wire import open_event_log
@@ -47,6 +48,13 @@ def parser() -> argparse.ArgumentParser:
         "--memory-limit", type=float, default=12.0, metavar="GIB", help="address space of one proof (default: 12)"
     )
     p.add_argument(
+        "--draw-limit",
+        type=float,
+        default=DRAW_LIMIT,
+        metavar="SECONDS",
+        help="give up what waits to be drawn after so long without news of its run, so that others go on (default: 3600)",
+    )
+    p.add_argument(
         "--skip-foreign",
         action="store_true",
         help="pass over witnesses whose circuit or data key is not in this home, instead of ending: for a group of "
@@ -56,7 +64,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    for option, value in (("--time-limit", args.time_limit), ("--memory-limit", args.memory_limit)):
+    for option, value in (
+        ("--time-limit", args.time_limit),
+        ("--memory-limit", args.memory_limit),
+        ("--draw-limit", args.draw_limit),
+    ):
         if not (math.isfinite(value) and value > 0):
             raise UsageError(f"{option}: expected a number above 0, got {value}")
     home, report = Home(args.home), Reporter(args.json)
@@ -73,16 +85,18 @@ def _run(args: argparse.Namespace) -> int:
             limits = Limits(args.time_limit, int(args.memory_limit * 2**30))
             circuits = CircuitStore(home.path, policy.circuits)
             answered, partitions = Answered(log, view), log.partitions("witness")
+            draws = Draws(log, view, policy, report)
             worker = Worker(
-                home, circuits, view, answered, group, producer, key, limits, partitions, report, args.skip_foreign
-            )
+                home, circuits, view, answered, group, producer, key, limits, partitions, report, args.skip_foreign,
+                draws, args.draw_limit,
+            )  # fmt: skip
             report(f"proving from {log.url} as {key.key_id.hex()[:12]}", key_id=key.key_id.hex())
             idle = Idle(args.idle_exit)
             while not idle.over:
-                for record in group.poll(timeout=0.5, max_records=1):
-                    worker.take(record)
+                if worker.run_once(timeout=0.5):
                     idle.worked()
             answered.close()
+            draws.close()
         view.close()
     report(f"{worker.proven} proofs published", proven=worker.proven)
     return 0

@@ -70,8 +70,13 @@ class KafkaGroup(Group):
         names = [config.topic_prefix + topic for topic in topics]
         self._consumer.subscribe(names, listener=_Listener(self.progress, config.topic_prefix))
 
-    def poll(self, timeout: float, max_records: int = 1) -> list[Record]:
+    def poll(self, timeout: float, max_records: int = 1, paused: Collection[TopicPartition] = ()) -> list[Record]:
         with explained("polling as a group's member"):
+            # Asked for anew each time: the client forgets it of a partition that is taken away and given back.
+            wanted = {KafkaPartition(self._prefix + topic, number) for topic, number in paused}
+            assigned = self._consumer.assignment() or set()
+            self._consumer.pause(*(wanted & assigned))
+            self._consumer.resume(*(self._consumer.paused() - wanted))
             batches = self._consumer.poll(timeout_ms=int(timeout * 1000), max_records=max_records)
             membership = self._consumer.group_metadata()
         if not batches:
