@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=DRAW_LIMIT,
         metavar="SECONDS",
-        help="give up what waits to be drawn after so long without news of its run, so that others go on (default: 3600)",
+        help="give up what waits for a draw after so long without news of its run: others go on (default: 3600)",
     )
     p.add_argument(
         "--skip-foreign",
