@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--init",
         action="store_true",
-        help="make the anchor if it is not there, print its identity, which policies pin and sampled runs name, and end",
+        help="make the anchor if it is not there, print its identity (for policies and sampled runs), and end",
     )
     p.add_argument(
         "--origin", default="zk-autograd/ledger", help="the log's name in its checkpoints (default: %(default)s)"
