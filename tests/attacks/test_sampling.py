@@ -82,9 +82,11 @@ def test_an_audit_of_one_who_has_not_said_that_fewer_shards_will_do_does_not_cal
 
 
 def test_a_beacon_that_the_auditor_does_not_name_is_not_taken(case: Case, told: Teller) -> None:
-    other = FileAnchor(case.folder / "another").establish()
-    policy = replace(case.policy, anchors={other: ""})
-    found = honest(told).tell().audit(policy, live=False)
+    """Its own anchor covers the whole log, and drew nothing."""
+    honest(told).tell()
+    case.anchor_path = case.folder / "another"
+    case.anchor(case.log.records("checkpoints")[-1].value, case.leaves())
+    found = case.audit(live=False)
     assert_doubts(found, 9)
     heard(found, "is not one of the policy's anchors")
 
