@@ -121,7 +121,8 @@ class Fold:
             )
         if proof.shard >= chain.start.shards:
             raise VerificationError(
-                f"run {chain.name}, step {proof.step}: no shard {proof.shard}, there are {chain.start.shards}"
+                f"run {chain.name}, step {proof.step}, shard {proof.shard}: no such step or shard "
+                f"(shards {chain.start.shards})"
             )
         found = self._verify(chain.circuit, proof.proof, chain.public_of(proof.step, proof.shard))
         chain.check_place(proof, found)
