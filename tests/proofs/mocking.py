@@ -106,26 +106,26 @@ class MockProver:
 
 
 class Places:
-    """Where each look-up of a circuit stands, found by a witness of random field elements, of which none holds.
+    """Where each look-up of a circuit stands; held against a witness of random field elements, of which none holds.
 
-    Look-ups are laid out in the order in which the graph lists them, row by row over the inner columns: first the first
-    bound of every parameter, then the second, at last the noise.
+    Look-ups are laid out without a gap, row by row over the inner columns, in the order in which the graph lists them:
+    the first bound of every parameter, then the second, at the end the noise.
 
     Raises:
         AssertionError: the layout is another, or there are more or fewer look-ups than the statement has.
     """
 
-    def __init__(self, prover: MockProver, circuit: Circuit) -> None:
+    def __init__(self, prover: MockProver, circuit: Circuit, inner: int = 3) -> None:
         st, rng = circuit.statement, random.Random(1)
         sizes = column_sizes(st, circuit.shard, circuit.noise)
-        found = prover.refused(
-            circuit, [Columns(**{n: [rng.randrange(MODULUS) for _ in range(k)] for n, k in sizes.items()})]
-        )[0]
-        arguments, rows = {a for a, _ in found}, [row for _, row in found]
-        first, count = min(rows), st.lookups * circuit.shard + circuit.noise
-        inner = -(-count // (max(rows) - first + 1))
-        # With a table of its own in several columns (few rows), EZKL merges the inner columns' arguments into one.
-        self._places = [(i % inner if len(arguments) > 1 else 0, first + i // inner) for i in range(count)]
+        drawn = {name: [rng.randrange(MODULUS) for _ in range(size)] for name, size in sizes.items()}
+        found = prover.refused(circuit, [Columns(**drawn)])[0]
+        first = min(row for _, row in found)
+        start = first * inner + inner - sum(n for (_, row), n in found.items() if row == first)
+        at = range(start, start + st.lookups * circuit.shard + circuit.noise)
+        # Where the table is short (few rows), EZKL's own tables make it merge the columns' arguments into one.
+        merged = {argument for argument, _ in found} == {0}
+        self._places = [(0 if merged else i % inner, i // inner) for i in at]
         assert Counter(self._places) == found, "the look-ups are laid out in another way"
 
     def of(self, look_ups: Iterable[int]) -> Counter[Place]:

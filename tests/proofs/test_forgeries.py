@@ -13,7 +13,19 @@ from typing import TypeAlias
 
 import pytest
 
-from tests.proofs.forging import LINEAR, ORDER, ROOT_BOUND, Case, Element, Rule, case, field_root, fraction, signed
+from tests.proofs.forging import (
+    LINEAR,
+    ROOT_BOUND,
+    Case,
+    Element,
+    Rule,
+    case,
+    field_root,
+    fraction,
+    fractions,
+    later,
+    signed,
+)
 from tests.proofs.mocking import MockProver
 from tests.support.circuits import REAL
 from zk_autograd.proofs.base import Circuit, Columns
@@ -88,19 +100,6 @@ def changed(c: Case, target: str, deltas: Iterable[int], places: Iterable[str]) 
     for place, delta in product(places, deltas):
         e = c.honest[place]
         yield place, e | {target: e[target] + delta}
-
-
-def later(rule: Rule, target: str) -> list[str]:
-    """What an honest prover computes after ``target``, in order."""
-    order = [t for t in ORDER if t in ("g", *rule.targets)]
-    return order[order.index(target) + 1 :]
-
-
-def fractions(rule: Rule, e: Element) -> list[int]:
-    """Small parts of one by everything that the rule multiplies with, and more."""
-    D = 2 * e.get("s", 0) + rule.pub.get("E", 1)
-    parts = [(1, 2), (1, 4), (1, 8), (1, 3), (1, rule.P), (rule.P - 1, rule.P), (1, rule.pub.A), (2, rule.pub.A)]
-    return [fraction(a, b) for a, b in [*parts, (1, D), (1, 2 * D)] if b != 1]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -34,7 +34,7 @@ def public(rng: random.Random, st: Statement, P: int) -> Public:
         "r": rng.choice([0, 1, P // 2, P - 1]), "u": rng.choice([0, 1, P - 1]), "c": rng.choice([1, P // 2, P]),
         "W": rng.choice([0, 1, 3, P]), "V": rng.choice([0, 1, 3, P]), "k": 1,
     }  # fmt: skip
-    if not st.name.startswith("momentum") and "m" in st.state and "v" not in st.state or st.state == ("w",):
+    if (not st.name.startswith("momentum") and "m" in st.state and "v" not in st.state) or st.state == ("w",):
         draws["A"] = rng.choice([0, 1, P // 2, P, 2 * P + 1])  # plain and Nesterov steps need no coprime rate
     if first:
         draws |= {"b1": 0, "b2": 0, "u": 0, "k": 0, "c": P}
