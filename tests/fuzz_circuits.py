@@ -205,7 +205,8 @@ def campaign(seed: int, count: int, names: list[str], say: Callable[[str], None]
                 say(f"{number} rounds, {found.cases} of {count} cases, {found.cases / (said - began):.0f}/s")
     say(
         f"{number} rounds in {time.monotonic() - began:.0f} s: {found.honest} honest steps, of them "
-        f"{found.provable} fit the table; {found.lies} lies; {found.refused_look_ups} look-ups refused, each by bounds and circuit alike"
+        f"{found.provable} fit the table; {found.lies} lies; "
+        f"{found.refused_look_ups} look-ups refused, each by bounds and circuit alike"
     )
     say(f"honest steps with a bound exactly at its ends: {ends_met(found, names)}")
     say("; ".join(f"{kind} {n}" for kind, n in sorted(found.kinds.items())))

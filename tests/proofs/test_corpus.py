@@ -6,7 +6,6 @@ fail, so each is seen to be refused at its own place. The first of every attack 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import islice
 
@@ -22,7 +21,7 @@ CaseOf = Callable[[str], Case]
 
 
 def assert_refused(c: Case, prover: MockProver, forged: Iterable[tuple[str, Element]]) -> int:
-    """Every lie is refused by the bounds, and by the circuit at the same look-ups and no others; how many there were."""
+    """Every lie is refused by the bounds, and by the circuit at the same look-ups and no others; returns how many."""
     listed, places, slots = list(forged), Places(prover, c.circuit), list(c.honest)
     witnesses, expected = [], []
     for start in range(0, len(listed), len(slots)):
@@ -32,10 +31,7 @@ def assert_refused(c: Case, prover: MockProver, forged: Iterable[tuple[str, Elem
         assert taken == [], "the bounds take a lie"
         witnesses.append(c.columns(dict(zip(slots, (lie for _, lie in part), strict=False))))
         order = list(c.rule.bounds(part[0][1]))
-        look_ups = [
-            b * len(slots) + i for i, names in enumerate(failed) for b, name in enumerate(order) if name in names
-        ]
-        expected.append(places.of(look_ups))
+        expected.append(places.of(order.index(b) * len(slots) + i for i, names in enumerate(failed) for b in names))
     assert prover.refused(c.circuit, witnesses) == expected
     return len(listed)
 
@@ -45,7 +41,7 @@ def test_every_lie_about_a_parameter_is_refused_where_it_stands(
     case_of: CaseOf, mock_prover: MockProver, name: str
 ) -> None:
     c = case_of(name)
-    elements = [c.honest["ordinary 0"], c.honest["low post.w" if "low post.w" in c.honest else "low w'"]]
+    elements = [c.honest["ordinary 0"], c.honest["low w'"]]
     forged = [(attack, lie) for attack in LIES for e in elements for lie in lies(attack, c.rule, e)]
     assert assert_refused(c, mock_prover, forged) > 100
 
@@ -77,14 +73,9 @@ def test_what_is_no_lie_is_taken_by_the_same_circuit(case_of: CaseOf, mock_prove
 
 
 def test_every_attack_meets_a_statement(case_of: CaseOf) -> None:
-    met = Counter(
-        {
-            a: sum(any(True for _ in lies(a, case_of(n).rule, case_of(n).honest["ordinary 0"])) for n in NAMES)
-            for a in LIES
-        }
-    )
-    assert set(met) == set(LIES)
-    assert min(met.values()) >= 3  # AMSGrad's own meet three circuits, most meet all
+    made = [(case_of(n), a) for n in ("amsgradw", "momentum", "nesterov") for a in LIES]
+    met = {a for c, a in made if any(True for _ in lies(a, c.rule, c.honest["ordinary 0"]))}
+    assert met == set(LIES)
 
 
 @pytest.mark.slow
