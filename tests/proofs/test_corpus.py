@@ -6,34 +6,19 @@ fail, so each is seen to be refused at its own place. The first of every attack 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
 
 import pytest
 
 from tests.proofs.corpus import HONEST, LIES, WITNESSES, lies
-from tests.proofs.forging import Case, Element
-from tests.proofs.mocking import MockProver, Places
+from tests.proofs.forging import Case
+from tests.proofs.mocking import MockProver
+from tests.proofs.refusing import assert_refused
 from zk_autograd.statement import STATEMENTS
 
 NAMES = sorted(STATEMENTS)
 CaseOf = Callable[[str], Case]
-
-
-def assert_refused(c: Case, prover: MockProver, forged: Iterable[tuple[str, Element]]) -> int:
-    """Every lie is refused by the bounds, and by the circuit at the same look-ups and no others; returns how many."""
-    listed, places, slots = list(forged), Places(prover, c.circuit), list(c.honest)
-    witnesses, expected = [], []
-    for start in range(0, len(listed), len(slots)):
-        part = listed[start : start + len(slots)]
-        failed = [c.rule.violated(lie) for _, lie in part]
-        taken = [name for (name, _), violated in zip(part, failed, strict=True) if not violated]
-        assert taken == [], "the bounds take a lie"
-        witnesses.append(c.columns(dict(zip(slots, (lie for _, lie in part), strict=False))))
-        order = list(c.rule.bounds(part[0][1]))
-        expected.append(places.of(order.index(b) * len(slots) + i for i, names in enumerate(failed) for b in names))
-    assert prover.refused(c.circuit, witnesses) == expected
-    return len(listed)
 
 
 @pytest.mark.parametrize("name", NAMES)
