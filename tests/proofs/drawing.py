@@ -111,7 +111,8 @@ def _one_of(rng: Random, values: list[int]) -> Ints:
 def _log(rng: Random, largest: int) -> Ints:
     """Evenly spread in size, both signs."""
     size = np.exp2(rng.uniform(0, np.log2(max(2, largest)), POOL)).astype(np.int64)
-    return size * rng.choice([-1, 1], POOL)
+    signed: Ints = size * rng.choice([-1, 1], POOL)
+    return signed
 
 
 def _gradients(rng: Random, P: int) -> Ints:

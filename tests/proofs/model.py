@@ -14,6 +14,8 @@ from typing import TypeAlias
 
 State: TypeAlias = dict[str, int]
 
+ADAM = ("adam", "adam-l2", "adamw", "amsgrad", "amsgrad-l2", "amsgradw")
+
 
 def _floor(numerator: int, denominator: int) -> int:
     return math.floor(Fraction(numerator, denominator))
@@ -42,6 +44,8 @@ def step(name: str, pre: Mapping[str, int], g: int, p: Mapping[str, int], P: int
         m = _floor(p["u"] * pre["m"] + P * g + in_m + r, P)
         return {"w": w - _floor(p["A"] * g + in_w + p["B"] * m + r, P), "m": m}, {}
 
+    if name not in ADAM:
+        raise KeyError(f"{name}: its formulas are missing here")
     hints: State = {}
     e, d = g, 0
     if name in ("adam-l2", "amsgrad-l2"):
