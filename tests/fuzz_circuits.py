@@ -37,8 +37,8 @@ from zk_autograd.proofs.witness import fresh_noise, fresh_salt
 from zk_autograd.statement import STATEMENTS, Statement
 
 NOISE = 16
-ROWS = (12, 12, 12, 15)
-"""Small tables, whose ends are met often, and by turns one of the real size."""
+ROWS = (12, 12, 12, 15, 12, 12, 12, 16)
+"""Small tables, whose ends are met often, and by turns those of both profiles."""
 
 
 @dataclass
