@@ -66,17 +66,18 @@ class Bench:
 
 
 class Benches:
-    """Circuits as large as their tables hold, made at first use."""
+    """Circuits as large as their tables hold, up to ``largest`` parameters, made at first use."""
 
-    def __init__(self, prover: MockProver, folder: Path) -> None:
-        self._prover, self._folder, self._made = prover, folder, dict[tuple[str, int], Bench]()
+    def __init__(self, prover: MockProver, folder: Path, largest: int = 1200) -> None:
+        self._prover, self._folder, self._largest = prover, folder, largest
+        self._made: dict[tuple[str, int], Bench] = {}
 
     def get(self, st: Statement, logrows: int) -> Bench:
         key = st.name, logrows
         if key not in self._made:
             folder = self._folder / f"{st.name}-{logrows}"
             folder.mkdir()
-            shard = min(shard_size(st, Profile("mock", logrows, 3, NOISE)), 1200)
+            shard = min(shard_size(st, Profile("mock", logrows, 3, NOISE)), self._largest)
             circuit = without_keys(st.name, folder, logrows, shard, NOISE)
             self._made[key] = Bench(circuit, Places(self._prover, circuit))
         return self._made[key]
