@@ -11,27 +11,32 @@ from tests.proofs.forging import LINEAR, ROOT_BOUND, Element, Rule, field_root, 
 LIES: list[Attack[Lie]] = []
 
 
-def _everywhere(rule: Rule, e: Element, *by: int) -> Iterator[Element]:
-    for target, part in product(["g", *rule.targets], by):
+def _parts(*quotients: tuple[int, int]) -> list[int]:
+    """Those of the quotients that are no integers: a gradient that is an integer more is another gradient, no lie."""
+    return [fraction(a, b) for a, b in quotients if a % b]
+
+
+def _everywhere(rule: Rule, e: Element, *quotients: tuple[int, int]) -> Iterator[Element]:
+    for target, part in product(["g", *rule.targets], _parts(*quotients)):
         yield from moved(rule, e, target, part)
 
 
 @attack(LIES)
 def halves(rule: Rule, e: Element) -> Iterator[Element]:
     """1/2, 1/4, 1/8 more: P is divisible by 8, so that P times them is an integer."""
-    yield from _everywhere(rule, e, fraction(1, 2), fraction(1, 4), fraction(1, 8))
+    yield from _everywhere(rule, e, (1, 2), (1, 4), (1, 8))
 
 
 @attack(LIES)
 def thirds(rule: Rule, e: Element) -> Iterator[Element]:
     """1/3 and 2/3 more: a denominator that nothing else in the rule has."""
-    yield from _everywhere(rule, e, fraction(1, 3), fraction(2, 3))
+    yield from _everywhere(rule, e, (1, 3), (2, 3))
 
 
 @attack(LIES)
 def parts_of_the_table(rule: Rule, e: Element) -> Iterator[Element]:
     """1/P and (P - 1)/P more: a remainder by P that is off by one, with the fraction to match."""
-    yield from _everywhere(rule, e, fraction(1, rule.P), fraction(-1, rule.P), fraction(rule.P - 1, rule.P))
+    yield from _everywhere(rule, e, (1, rule.P), (-1, rule.P), (rule.P - 1, rule.P))
 
 
 @attack(LIES)
@@ -39,7 +44,7 @@ def parts_of_the_rate(rule: Rule, e: Element) -> Iterator[Element]:
     """1/A and 1/B more: what is then multiplied by the rate is an integer again."""
     for rate in ("A", "B"):
         if rule.pub.get(rate, 0) > 1:
-            yield from _everywhere(rule, e, fraction(1, rule.pub[rate]), fraction(rule.P, rule.pub[rate]))
+            yield from _everywhere(rule, e, (1, rule.pub[rate]), (rule.P, rule.pub[rate]))
 
 
 @attack(LIES)
@@ -47,7 +52,7 @@ def parts_of_the_divisor(rule: Rule, e: Element) -> Iterator[Element]:
     """1/(2h' + E) more: what is then multiplied by the divisor is an integer again."""
     if "E" in rule.pub:
         D = 2 * e.get("post.h", e["s"]) + rule.pub.E
-        yield from _everywhere(rule, e, fraction(1, D), fraction(1, 2 * D), fraction(rule.P, D))
+        yield from _everywhere(rule, e, (1, D), (1, 2 * D), (rule.P, D))
 
 
 @attack(LIES)
@@ -101,7 +106,7 @@ def gradient_with_a_small_square(rule: Rule, e: Element) -> Iterator[Element]:
 def gradient_over_its_weight(rule: Rule, e: Element) -> Iterator[Element]:
     """g is 1/c1 (1/c, 1/A) more: its product with the weight that it has in the mean is an integer."""
     weight = rule.pub.get("c1") or rule.pub.get("c") or rule.pub.A or 1
-    for part in (fraction(1, weight), fraction(-1, weight), fraction(rule.P, weight)):
+    for part in _parts((1, weight), (-1, weight), (rule.P, weight)):
         yield from moved(rule, e, "g", part)
 
 
