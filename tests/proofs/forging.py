@@ -128,6 +128,21 @@ class Rule:
         return both | {"g": g} | hints
 
 
+def later(rule: Rule, target: str) -> list[str]:
+    """What an honest prover computes after ``target``, in order."""
+    order = [t for t in ORDER if t in ("g", *rule.targets)]
+    return order[order.index(target) + 1 :]
+
+
+def fractions(rule: Rule, e: Element) -> list[int]:
+    """Small parts of one by everything that the rule multiplies with, and more."""
+    D = 2 * e.get("post.h", e.get("s", 0)) + rule.pub.get("E", 1)
+    rates = [rule.pub[n] for n in ("A", "B") if rule.pub.get(n, 0) > 0]
+    parts = [(1, 2), (1, 4), (1, 8), (1, 3), (1, rule.P), (rule.P - 1, rule.P), (1, D), (1, 2 * D)]
+    parts += [(a, rate) for rate in rates for a in (1, 2)]
+    return [fraction(a, b) for a, b in parts if a % b]
+
+
 class Samples:
     """Random states and gradients over all of the table, and what an honest step makes of them."""
 
