@@ -19,6 +19,8 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("Adam", {"lr": 3e-3, "amsgrad": True, "betas": (0.5, 0.9), "weight_decay": 0.05}),
     ("Adam", {"lr": 3e-3, "maximize": True}),
     ("AdamW", {"lr": 3e-3, "weight_decay": 0.3}),
+    ("Adam", {"lr": 3e-3, "wide": True}),
+    ("AdamW", {"lr": 3e-3, "weight_decay": 0.3, "wide": True}),
     ("AdamW", {"lr": 3e-3, "weight_decay": 0.3, "amsgrad": True, "betas": (0.5, 0.9)}),
     ("SGD", {"lr": 0.03}),
     ("SGD", {"lr": 0.03, "weight_decay": 0.05}),

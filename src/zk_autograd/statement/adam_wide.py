@@ -27,10 +27,10 @@ class WideAdam(Adam):
     """:class:`~.adam.Adam`, where a bound ``0 <= x < P`` on a root or a quotient is one ``0 <= x < P*P``.
 
     Such a bound is two look-ups, of a high digit that the prover names and of ``x - high*P``. The divisor is
-    ``15*s + E``: with an odd multiple, unlike ``2*s``, the bounds on the quotient make ``s`` an integer, so that it needs
-    no look-up of its own; nor does ``g``, since ``c1`` and ``A`` have no factor in common with ``c2``
-    (``docs/soundness.md``). ``15/2`` of ``E`` stand for ``s + 1/2``, the rest keeps steps under the smallest gradients
-    below those under large ones.
+    ``15*s + E``: the multiple being odd, the bounds on the quotient make ``s`` an integer, so that it needs no look-up
+    of its own; nor does ``g``, since ``c1`` and ``A`` have no factor in common with ``c2`` (``docs/soundness.md``).
+    ``15/2`` of ``E`` make ``s`` the mean ``s + 1/2``; the rest keeps steps under the smallest gradients below those
+    under large ones.
     """
 
     bits = 48
