@@ -1,7 +1,7 @@
 """Loss curves of every optimizer against torch's, on three models: docs/accuracy.md's table and plots.
 
-``python -m bench.curves run --seconds 150`` trains what is not in bench/curves.json yet and stops after so long; call it
-until it says that nothing is left. ``python -m bench.curves docs`` makes table and plots of what is there.
+``python -m bench.curves run --seconds 150`` trains what is not in bench/curves.json yet and stops after so long; call
+it until it says that nothing is left. ``python -m bench.curves docs`` makes table and plots of what is there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from producer.task import Task
 from zk_autograd.optim import SGD, Adam, AdamW
 from zk_autograd.statement import STATEMENTS
 
-STEPS, BATCH, EVERY = 300, 128, 10
+STEPS, BATCH, EVERY = 200, 128, 20
 SEEDS = range(5)
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "curves.json"

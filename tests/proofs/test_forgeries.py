@@ -207,6 +207,8 @@ def alone(c: Case, bound: str) -> Iterator[Forgery]:
             for r in (rule.bounds(e)[remainder] - 1, rule.bounds(e)[remainder] + 1):
                 lie = rule.solve(e, target, remainder, r)
                 candidates += [lie, rule.follow(lie, *later(rule, target))]
+                if target == "d":  # the weight takes back what the decay has too much
+                    candidates.append(lie | {"post.w": e["post.w"] + e["d"] - lie["d"]})
                 if target == next(iter(LINEAR[name])):  # the one in which the gradient stands
                     candidates.append(rule.solve(e, "g", remainder, r))
         if "post.h" in e:

@@ -29,14 +29,13 @@ class WideAdam(Adam):
     Such a bound is two look-ups, of a high digit that the prover names and of ``x - high*P``. The divisor is
     ``15*s + E``: the multiple being odd, the bounds on the quotient make ``s`` an integer, so that it needs no look-up
     of its own; nor does ``g``, since ``c1`` and ``A`` have no factor in common with ``c2`` (``docs/soundness.md``).
-    ``15/2`` of ``E`` make ``s`` the mean ``s + 1/2``; the rest keeps steps under the smallest gradients below those
-    under large ones.
+    ``E`` is at least 9: 15/2 make ``s`` the mean ``s + 1/2``, and with 9 rates up to 0.1 fit 2^15 rows.
     """
 
     bits = 48
     guard = 0
     root_scale = 15
-    least_E = 45
+    least_E = 9
 
     def __init__(self, name: str, decay: Literal["none", "decoupled"] = "none") -> None:
         super().__init__(name, decay)
