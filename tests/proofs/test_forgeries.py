@@ -47,6 +47,12 @@ _ADAM = [
 ]
 _ROOT = ["s is an integer of the table"]
 _L2 = ["e is g and the rounded decay", "|e| < P/2"]
+_WIDE = [bound for bound in _ADAM if bound != "|g| < P/2"] + [
+    "s*s <= v', high digit",
+    "v' <= s*s + 2s, high digit",
+    "dw*D <= A*m', high digit",
+    "A*m' < (dw+1)*D, high digit",
+]
 _DECOUPLED = ["d is the rounded decay", "|d| < P/2"]
 _AMSGRAD = ["h' >= h", "h' >= s", "h' is h or s"]
 _SGD = ["dw is the rounded step", "|dw| < P/2", "|g| < P/2"]
@@ -55,6 +61,8 @@ ALL_BOUNDS = {
     "adam": _ADAM + _ROOT,
     "adam-l2": _ADAM + _ROOT + _L2,
     "adamw": _ADAM + _ROOT + _DECOUPLED,
+    "adam-wide": _WIDE,
+    "adamw-wide": _WIDE + _DECOUPLED,
     "amsgrad": _ADAM + _AMSGRAD,
     "amsgrad-l2": _ADAM + _L2 + _AMSGRAD,
     "amsgradw": _ADAM + _DECOUPLED + _AMSGRAD,
@@ -66,8 +74,8 @@ ALL_BOUNDS = {
     "sgd-l2": _SGD,
 }
 BOUNDS = [(name, bound) for name, bounds in ALL_BOUNDS.items() for bound in bounds]
-NEVER_FULL = {"s is an integer of the table", "h' >= h", "h' >= s", "h' is h or s"}
-"""Roots stay below the table's end, as 2s - q and D - 1 - c have to be in the table as well."""
+NEVER_FULL = {"s is an integer of the table", "h' >= h", "h' >= s", "h' is h or s", *_WIDE[-4:]}
+"""Roots stay below the table's end, as 2s - q and D - 1 - c have to be in the table as well; so do high digits."""
 
 Forgery: TypeAlias = tuple[str, Element]
 """The honest element that it replaces, and the lie."""
@@ -112,6 +120,8 @@ def alone(c: Case, bound: str) -> Iterator[Forgery]:
             for r in (rule.bounds(e)[remainder] - 1, rule.bounds(e)[remainder] + 1):
                 lie = rule.solve(e, target, remainder, r)
                 candidates += [lie, rule.follow(lie, *later(rule, target))]
+                if target == "d":  # the weight takes back what the decay has too much
+                    candidates.append(lie | {"post.w": e["post.w"] + e["d"] - lie["d"]})
                 if target == next(iter(LINEAR[name])):  # the one in which the gradient stands
                     candidates.append(rule.solve(e, "g", remainder, r))
         if "post.h" in e:
@@ -212,3 +222,18 @@ def test_every_change_at_every_extreme_is_refused(
         forged += [(f"{target} at {place}", lie) for lie in moved]
         forged += [(f"after {target} at {place}", c.rule.follow(lie, *later(c.rule, target))) for lie in moved]
     assert assert_refused(c, mock_prover, forged) > 1000
+
+
+@pytest.mark.parametrize(("c1", "c2", "halves"), [(409, 66, False), (410, 66, False), (410, 4, True), (409, 4, False)])
+def test_a_gradient_of_wide_adam_is_an_integer_since_c1_and_c2_have_no_common_factor(
+    case_of: CaseOf, c1: int, c2: int, halves: bool
+) -> None:
+    """It is looked up nowhere: with a factor that is in ``c1``, and twice in ``c2``, parts of one would get in."""
+    rule = case_of("adam-wide").rule
+    rule = Rule(rule.st, Public(rule.pub | {"c1": c1, "b1": rule.P - c1, "c2": c2, "b2": rule.P - c2}), rule.P)
+    taken = []
+    for e in case_of("adam-wide").honest.values():
+        lie = rule.follow(e | {"g": e["g"] + fraction(1, 2)}, *later(rule, "g"))
+        both = rule.follow(e | {"g": e["g"] + fraction(1, 2), "post.m": e["post.m"]}, *later(rule, "post.m"))
+        taken.append(not rule.violated(lie) or not rule.violated(both))
+    assert any(taken) == halves

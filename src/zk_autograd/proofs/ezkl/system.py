@@ -173,7 +173,7 @@ class Ezkl(ProofSystem):
 
     def committer(self, circuit: Circuit) -> Committer:
         sizes = graph.column_sizes(circuit.statement, circuit.shard, circuit.noise)
-        committer = KzgCommitter(circuit.srs_path, _logrows(circuit), max(sizes.values()))
+        committer = KzgCommitter(circuit.srs_path, _logrows(circuit), max(sizes.values()), 1 << circuit.statement.bits)
         # zksnake calls itself educational, and TAIL is EZKL's business: hold both against EZKL once per start.
         probe = np.arange(-5, 11, dtype=np.int64)
         ours, theirs = committer.commit(probe, (3, 5, 7)), _ezkl_commit(circuit, [*probe.tolist(), 3, 5, 7])
