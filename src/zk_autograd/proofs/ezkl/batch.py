@@ -75,7 +75,7 @@ class BatchVerifier:
         held = [False] * len(proofs)
         whole = [i for i, proof in enumerate(proofs) if len(proof) == self._key.proof_bytes]
         claims = [(i, claim) for i, claim in zip(whole, self._claims([proofs[i] for i in whole]), strict=True) if claim]
-        for i in self._holding(claims):  # type: ignore[arg-type]
+        for i in self._holding(claims):
             held[i] = True
         return held
 

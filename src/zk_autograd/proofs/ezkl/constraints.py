@@ -201,7 +201,11 @@ def numerator(
     dot, product, added = sum(p * q for p, q in zip(a, b, strict=True)), b[0] * b[1] * b[2], sum(b)
     results = [0] * len(_SIMPLE)
     for i in range(INNER):
-        results[_ADD[i]], results[_SUB[i]], results[_MUL[i]] = c[i] - a[i] - b[i], c[i] - a[i] + b[i], c[i] - a[i] * b[i]
+        results[_ADD[i]], results[_SUB[i]], results[_MUL[i]] = (
+            c[i] - a[i] - b[i],
+            c[i] - a[i] + b[i],
+            c[i] - a[i] * b[i],
+        )
     results[_DOT_INIT], results[_DOT] = c[0] - dot, c[0] - before - dot
     results[_PROD_INIT], results[_PROD] = c[0] - product, c[0] - before * product
     results[_SUM_INIT], results[_SUM] = c[0] - added, c[0] - before - added

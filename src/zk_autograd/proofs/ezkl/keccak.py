@@ -19,7 +19,7 @@ RATE = 136
 
 
 def _constants() -> tuple[list[np.uint64], Words, npt.NDArray[np.intp]]:
-    """Round constants, rotation by lane, and the source lane of each lane after the rho and pi steps (FIPS 202, 3.2)."""
+    """Round constants, rotation by lane, and each lane's source after the rho and pi steps (FIPS 202, 3.2)."""
     rounds, lfsr = [], 1
     for _ in range(24):
         value = 0
