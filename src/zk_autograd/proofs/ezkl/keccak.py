@@ -60,13 +60,17 @@ def _permute(a: Words) -> Words:
     return a
 
 
-def keccak_256(messages: Bytes) -> Bytes:
-    """Digests, 32 bytes a row, of the rows of ``messages``."""
+def keccak_256(messages: Bytes, end: int = 0x01) -> Bytes:
+    """Digests, 32 bytes a row, of the rows of ``messages``.
+
+    Args:
+        end: the padding's first byte; with 6 this is SHA3-256, which tests hold it against.
+    """
     n, length = messages.shape
     blocks = length // RATE + 1
     padded = np.zeros((n, blocks * RATE), dtype=np.uint8)
     padded[:, :length] = messages
-    padded[:, length] ^= 1
+    padded[:, length] ^= end
     padded[:, -1] ^= 0x80
     lanes = np.ascontiguousarray(padded.view("<u8").astype(np.uint64).T)
     state = np.zeros((25, n), dtype=np.uint64)
