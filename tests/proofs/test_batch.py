@@ -98,10 +98,10 @@ def test_no_proof_with_any_element_changed_is_accepted(adam: Proved) -> None:
     points, end = POINT_BYTES * key.commitments, len(proof) - 2 * POINT_BYTES
     places = [*range(0, points, POINT_BYTES), end, end + POINT_BYTES]
     changed = [negated(proof, at) for at in places]
-    changed += [bent(proof, at, by) for at in range(points, end, 32) for by in (1, -1)]
+    changed += [bent(proof, at, 1) for at in range(points, end, 32)]
     swaps = [(i, i + POINT_BYTES) for i in range(0, points - POINT_BYTES, POINT_BYTES)]
     changed += [proof[:i] + proof[j : j + 64] + proof[i:j] + proof[j + 64 :] for i, j in swaps]
-    assert len(changed) > 250
+    assert len(changed) == 45 + 91 + 42
     assert not any(batch_of(adam.circuit).accepted(changed))
 
 

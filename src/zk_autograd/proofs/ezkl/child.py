@@ -128,4 +128,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Without Python's own end, which EZKL's threads may still be running into: the answer is written.
+    os._exit(main())

@@ -110,10 +110,10 @@ def read_key(raw: bytes, ranges: Sequence[tuple[int, int]]) -> Key:
     Raises:
         VerificationError: it is of another shape than our circuits'.
     """
-    k, count = raw[1], int.from_bytes(raw[3:7], "little")
-    size = (1 << k) // 8
-    gates = len(_SIMPLE) + LOOKUPS
-    if raw[0] != 3 or raw[2] != 1 or not 8 <= k <= 28 or len(raw) != 7 + 64 * (count + PERMUTED) + gates * size:
+    version, k, packed = raw[:3] if len(raw) > 7 else (0, 0, 0)
+    count = int.from_bytes(raw[3:7], "little")
+    gates, size = len(_SIMPLE) + LOOKUPS, (1 << min(k, 28)) // 8
+    if (version, packed) != (3, 1) or not 8 <= k <= 28 or len(raw) != 7 + 64 * (count + PERMUTED) + gates * size:
         raise VerificationError("verifying key: of another shape than this release's circuits")
     points = [_point(raw[i : i + 64]) for i in range(7, 7 + 64 * (count + PERMUTED), 64)]
     start = 7 + 64 * len(points)
