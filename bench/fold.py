@@ -12,7 +12,7 @@ from ledger.entries import leaf_data
 from ledger.fold import Fold
 from ledger.tree import Tree
 from schemas.codec import encode
-from schemas.events import Hyper, ProofAttached, RunStarted, ScheduleKind, SrsClass, StepCommitted
+from schemas.events import Block, Group, Hyper, ProofAttached, RunStarted, ScheduleKind, SrsClass, StepCommitted
 from schemas.signing import event_id, open_signed, seal
 from zk_autograd.merkle import all_paths
 from zk_autograd.proofs import proof_system
@@ -29,10 +29,13 @@ def _run(circuit: Circuit, key: SigningKey, steps: int) -> tuple[list[bytes], li
     st = circuit.statement
     fmt = st.choose_format(st.defaults, 1e-3, 1.0, circuit.P)
     state, path = all_paths([_point("state", 0)])
+    hyper = tuple(Hyper(n, v) for n, v in sorted(st.defaults.items()))
+    group = Group(hyper, 1e-3, ScheduleKind.CONSTANT, (1e-3,))
+    block = Block(0, 1, fmt.scale_w, fmt.scale_g, fmt.guard, fmt.clip)
     started = RunStarted(
-        "bench", bytes(32), key.key_id, st.name, tuple(Hyper(n, v) for n, v in sorted(st.defaults.items())), 1e-3,
-        ScheduleKind.CONSTANT, (1e-3,), fmt.scale_w, fmt.scale_g, fmt.guard, fmt.clip, circuit.system, circuit.id,
-        circuit.srs_id, SrsClass(circuit.srs_class), circuit.shard, 1, state, bytes(32),
+        "bench", bytes(32), key.key_id, st.name, (group,), (block,),
+        circuit.system, circuit.id, circuit.srs_id, SrsClass(circuit.srs_class), circuit.shard, 1, 0, "", 0, 0, 1.0,
+        state, bytes(32),
     )  # fmt: skip
     head = run_id = event_id(encode(started))
     events, proofs = [seal("steps", started, key)], []
@@ -40,7 +43,7 @@ def _run(circuit: Circuit, key: SigningKey, steps: int) -> tuple[list[bytes], li
         pre, post, work = _point("state", step - 1), _point("state", step), _point("work", step)
         public = tuple(st.public_vector(st.public_integers(st.defaults, 1e-3, step, fmt, circuit.P)))
         roots = all_paths([post])[0], all_paths([work])[0]
-        event = StepCommitted(run_id, step, head, 1e-3, public, *roots, 0, 0, 0)
+        event = StepCommitted(run_id, step, head, (1e-3,), (), public, *roots, 0, 0, 0, 0.0)
         head = event_id(encode(event))
         events.append(seal("steps", event, key))
         body = pre + post + work + bytes(circuit.proof_bytes - 3 * POINT_BYTES)

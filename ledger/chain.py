@@ -6,16 +6,28 @@ before it, and all are signed by the key that signed the start.
 
 from __future__ import annotations
 
-from schemas.events import ProofAttached, RunFinished, RunStarted, StepCommitted
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from schemas.events import Block, Group, ProofAttached, RunFinished, RunStarted, StepCommitted
 from schemas.signing import Opened
 from zk_autograd.errors import FormatError, VerificationError
 from zk_autograd.fixed_point import Format
 from zk_autograd.merkle import verify_inclusion
 from zk_autograd.proofs.base import Circuit, Commitments
 from zk_autograd.schedule import Schedule
-from zk_autograd.statement import Public
 
 MAX_SHARDS = 1 << 20
+
+
+@dataclass(frozen=True)
+class GroupRule:
+    """What a parameter group declares: hyper-parameters by name, and its schedule."""
+
+    hyper: dict[str, float]
+    schedule: Schedule
 
 
 class RunChain:
@@ -24,6 +36,8 @@ class RunChain:
     Attributes:
         run_id: id of the RunStarted event.
         start: that event.
+        groups: its parameter groups' rules.
+        formats: the fixed-point format of each of its blocks.
         steps: the StepCommitted events in order; ``steps[i]`` is step ``i + 1``.
         finished: the RunFinished event, once there.
     """
@@ -51,21 +65,46 @@ class RunChain:
                 raise VerificationError(
                     f"run {self.name}: the circuit's {name} differs from the one its start declares"
                 )
+        self.statement = circuit.statement
         try:
-            self.statement = circuit.statement
-            self.format = Format(start.scale_w, start.scale_g, start.guard, start.clip)
-            self.schedule = Schedule(start.schedule_kind.value.lower(), start.schedule, start.max_lr)
-            self.hyper = {h.name: h.value for h in start.hyper}
-            if set(self.hyper) != set(self.statement.defaults):
-                raise FormatError(
-                    f"hyper-parameters: expected {sorted(self.statement.defaults)}, got {sorted(self.hyper)}"
-                )
-            self.statement.check_hyper(self.hyper)
-            self.statement.check_rate(start.max_lr, self.format, circuit.P)
+            self.groups = tuple(self._group(group) for group in start.groups)
+            self.formats = tuple(self._format(block) for block in start.blocks)
         except FormatError as error:
             raise VerificationError(f"run {self.name}: its start declares what cannot be: {error}") from None
-        if not 1 <= start.shards <= MAX_SHARDS:
-            raise VerificationError(f"run {self.name}: expected 1 to {MAX_SHARDS} shards, got {start.shards}")
+        self._check_layout(start)
+        self._ends = list(accumulate(block.shards for block in start.blocks))
+
+    def _group(self, group: Group) -> GroupRule:
+        hyper = {h.name: h.value for h in group.hyper}
+        if set(hyper) != set(self.statement.defaults):
+            raise FormatError(f"hyper-parameters: expected {sorted(self.statement.defaults)}, got {sorted(hyper)}")
+        self.statement.check_hyper(hyper)
+        return GroupRule(hyper, Schedule(group.schedule_kind.value.lower(), group.schedule, group.max_lr))
+
+    def _format(self, block: Block) -> Format:
+        if block.group >= len(self.groups):
+            raise FormatError(f"a block of group {block.group}, there are {len(self.groups)}")
+        fmt = Format(block.scale_w, block.scale_g, block.guard, block.clip)
+        self.statement.check_rate(self.groups[block.group].schedule.max_lr, fmt, self.circuit.P)
+        return fmt
+
+    def _check_layout(self, start: RunStarted) -> None:
+        """Raises VerificationError unless groups, blocks, shards and sampling fit each other."""
+        where = f"run {self.name}: its start declares"
+        order = [block.group for block in start.blocks]
+        if order != sorted(order) or set(order) != set(range(len(start.groups))):
+            raise VerificationError(f"{where} blocks of groups {order[:20]}, expected each of its groups, in order")
+        total = sum(block.shards for block in start.blocks)
+        if not start.shards == total <= MAX_SHARDS:
+            raise VerificationError(
+                f"{where} {start.shards} shards, its blocks have {total}, expected at most {MAX_SHARDS}"
+            )
+        # A run is sampled, by a beacon and within a window, or it is not, and has neither.
+        if not (bool(start.sampled) == bool(start.beacon) == bool(start.window) and start.sampled <= start.shards):
+            raise VerificationError(
+                f"{where} {start.sampled} of {start.shards} shards sampled, beacon {start.beacon[:80]!r}, "
+                f"window {start.window}: these do not go together"
+            )
 
     @property
     def name(self) -> str:
@@ -115,25 +154,44 @@ class RunChain:
             VerificationError: names the first integer that is off, with both values.
         """
         where = f"run {self.name}, step {event.step}"
+        if len(event.rates) != len(self.groups):
+            raise VerificationError(f"{where}: expected {len(self.groups)} learning rates, got {len(event.rates)}")
+        if event.shifts:
+            raise VerificationError(f"{where}: changes formats, which no run of this release may")
+        if event.rounding > self.start.max_rounding:
+            raise VerificationError(
+                f"{where}: its rounding error is {event.rounding:.3g}, the run declared at most "
+                f"{self.start.max_rounding:.3g}"
+            )
         try:
-            self.schedule.check(event.step, event.lr)
-            expected = self.public_integers(event.step, event.lr)
+            for group, lr in zip(self.groups, event.rates, strict=True):
+                group.schedule.check(event.step, lr)
+            vector = self.public_vector(event.step, event.rates)
         except (VerificationError, FormatError) as error:
             raise VerificationError(f"{where}: {error}") from None
-        vector = self.statement.public_vector(expected)
         if list(event.public) != vector:
             names = self.statement.public
             off = next((i for i, (a, b) in enumerate(zip(event.public, vector, strict=False)) if a != b), None)
+            block = f" of block {off // len(names)}" if off is not None and len(self.formats) > 1 else ""
             detail = (
-                f"{names[off]} is {event.public[off]}, expected {vector[off]}"
+                f"{names[off % len(names)]}{block} is {event.public[off]}, expected {vector[off]}"
                 if off is not None
                 else f"expected {len(vector)} integers, got {len(event.public)}"
             )
             raise VerificationError(f"{where}: public integers off their schedule: {detail}")
 
-    def public_integers(self, step: int, lr: float) -> Public:
-        """The integers that the start's declaration gives for a step at rate ``lr``."""
-        return self.statement.public_integers(self.hyper, lr, step, self.format, self.circuit.P)
+    def public_vector(self, step: int, rates: Sequence[float]) -> list[int]:
+        """The integers that the start's declaration gives for a step at these rates, block after block."""
+        st, vector = self.statement, []
+        for block, fmt in zip(self.start.blocks, self.formats, strict=True):
+            hyper, lr = self.groups[block.group].hyper, rates[block.group]
+            vector += st.public_vector(st.public_integers(hyper, lr, step, fmt, self.circuit.P))
+        return vector
+
+    def public_of(self, step: int, shard: int) -> tuple[int, ...]:
+        """The public integers of one shard of a committed step, as the step's event states them."""
+        count, block = len(self.statement.public), bisect_right(self._ends, shard)
+        return self.steps[step - 1].event.public[block * count : (block + 1) * count]
 
     def check_place(self, proof: ProofAttached, found: Commitments) -> None:
         """A verified proof belongs where it says.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from ledger.chain import RunChain
 from schemas.codec import encode
-from schemas.events import RunClosed, RunOpened, StepProven
+from schemas.events import EpochClosed, RunClosed, RunOpened, StepProven, StepRecorded
 from zk_autograd.errors import UsageError
+
+Entry: TypeAlias = RunOpened | StepRecorded | StepProven | EpochClosed | RunClosed
+"""Whatever a leaf of the log may be."""
 
 _DOMAIN = b"zk-autograd/step-proofs/v1\0"
 
@@ -23,14 +27,19 @@ def run_opened(chain: RunChain) -> RunOpened:
     return RunOpened(chain.run_id)
 
 
-def step_proven(chain: RunChain, step: int, proof_ids: Sequence[bytes]) -> StepProven:
-    """The entry for a step of which every shard has a proof; ``proof_ids`` in shard order."""
+NO_CHALLENGE = bytes(32)
+"""Stands in the entry of a step of which every shard was to be proven."""
+
+
+def step_proven(chain: RunChain, step: int, proof_ids: Sequence[bytes], challenge: bytes = NO_CHALLENGE) -> StepProven:
+    """The entry for a step of which every shard that has to be has a proof; ``proof_ids`` in shard order."""
     opened = chain.steps[step - 1]
     return StepProven(
         run_id=chain.run_id,
         step=step,
         event_id=opened.event_id,
         proofs_digest=proofs_digest(proof_ids),
+        challenge=challenge,
         state_root=opened.event.state_root,
         work_root=opened.event.work_root,
     )
@@ -43,6 +52,6 @@ def run_closed(chain: RunChain) -> RunClosed:
     return RunClosed(chain.run_id, chain.finished.event_id, chain.finished.event.steps)
 
 
-def leaf_data(entry: RunOpened | StepProven | RunClosed) -> bytes:
+def leaf_data(entry: Entry) -> bytes:
     """What the Merkle leaf holds: the entry's encoding, without envelope, so that anyone can recompute it."""
     return encode(entry)

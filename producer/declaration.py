@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from schemas.events import Hyper, RunStarted, ScheduleKind, SrsClass
-from zk_autograd.fixed_point import Format
+from producer.shards import shard_counts
+from schemas.events import Block, Group, Hyper, RunStarted, ScheduleKind, SrsClass
+from zk_autograd.errors import UsageError
+from zk_autograd.fixed_point import ParameterBlock
 from zk_autograd.proofs.base import Circuit, Ints
 from zk_autograd.schedule import Schedule
 from zk_autograd.statement import Statement
@@ -18,9 +22,9 @@ class OptimizerLike(Protocol):
     @property
     def statement(self) -> Statement: ...
     @property
-    def format(self) -> Format: ...
+    def groups(self) -> Sequence[Mapping[str, float]]: ...
     @property
-    def hyper(self) -> dict[str, float]: ...
+    def blocks(self) -> Sequence[ParameterBlock]: ...
     @property
     def P(self) -> int: ...
     @property
@@ -30,35 +34,72 @@ class OptimizerLike(Protocol):
     def state_arrays(self) -> dict[str, Ints]: ...
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What a run undertakes beside its arithmetic.
+
+    Attributes:
+        sampled: shards of each step that will be proven, drawn after the step was anchored; 0: all.
+        beacon: identity of the anchor whose receipts draw them; empty if all are proven.
+        window: steps that may be recorded beyond the last proven one; 0 if all are proven.
+        epoch_steps: steps of an epoch; 0: no epochs.
+        max_rounding: largest rounding error that a step's gradient may have, 0 to 1.
+    """
+
+    sampled: int = 0
+    beacon: str = ""
+    window: int = 0
+    epoch_steps: int = 0
+    max_rounding: float = 1.0
+
+
 def run_started(
-    name: str, trainer_key_id: bytes, optimizer: OptimizerLike, circuit: Circuit, schedule: Schedule, shards: int,
-    state_root: bytes, data_key_id: bytes,
+    name: str, trainer_key_id: bytes, optimizer: OptimizerLike, circuit: Circuit, schedules: Sequence[Schedule],
+    terms: Terms, state_root: bytes, data_key_id: bytes,
 ) -> RunStarted:  # fmt: skip
     """The run's first event; its nonce makes every run's id its own.
 
     Args:
         trainer_key_id: of the key that signs all of the run's events, 32 bytes.
-        shards: proofs per step.
+        schedules: one per parameter group.
         state_root: root over the shards' initial state commitments, 32 bytes.
         data_key_id: the public name of the key that the run's witnesses are encrypted under, 32 bytes.
+    Raises:
+        UsageError: another number of schedules than groups, or more shards sampled than there are.
     """
-    fmt = optimizer.format
+    if len(schedules) != len(optimizer.groups):
+        raise UsageError(f"run: expected a schedule for each of {len(optimizer.groups)} groups, got {len(schedules)}")
+    counts = shard_counts(optimizer.blocks, circuit.shard)
+    if terms.sampled > sum(counts):
+        raise UsageError(f"run: expected at most {sum(counts)} shards of a step to be proven, got {terms.sampled}")
     return RunStarted(
         name=name,
         nonce=secrets.token_bytes(32),
         trainer_key_id=trainer_key_id,
         optimizer=circuit.statement.name,
-        hyper=tuple(Hyper(n, v) for n, v in sorted(optimizer.hyper.items())),
-        max_lr=schedule.max_lr,
-        schedule_kind=ScheduleKind(schedule.kind.upper()),
-        schedule=schedule.values,
-        scale_w=fmt.scale_w, scale_g=fmt.scale_g, guard=fmt.guard, clip=fmt.clip,
+        groups=tuple(_group(hyper, s) for hyper, s in zip(optimizer.groups, schedules, strict=True)),
+        blocks=tuple(_block(block, count) for block, count in zip(optimizer.blocks, counts, strict=True)),
         proof_system=circuit.system,
         circuit_id=circuit.id,
         srs_id=circuit.srs_id,
         srs_class=SrsClass(circuit.srs_class),
         shard_size=circuit.shard,
-        shards=shards,
+        shards=sum(counts),
+        sampled=terms.sampled,
+        beacon=terms.beacon,
+        window=terms.window,
+        epoch_steps=terms.epoch_steps,
+        max_rounding=terms.max_rounding,
         state_root=state_root,
         data_key_id=data_key_id,
     )  # fmt: skip
+
+
+def _group(hyper: Mapping[str, float], schedule: Schedule) -> Group:
+    named = tuple(Hyper(n, v) for n, v in sorted(hyper.items()))
+    return Group(named, schedule.max_lr, ScheduleKind(schedule.kind.upper()), schedule.values)
+
+
+def _block(block: ParameterBlock, shards: int) -> Block:
+    fmt = block.format
+    return Block(block.group, shards, fmt.scale_w, fmt.scale_g, fmt.guard, fmt.clip)

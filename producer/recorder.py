@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 from producer.checkpoint import Checkpoint, Outgoing, load, save
-from producer.declaration import OptimizerLike, run_started
+from producer.declaration import OptimizerLike, Terms, run_started
 from producer.position import Position, locate
-from producer.run_files import declared_schedule, run_facts, run_folder
-from producer.shards import cut, shard_count
+from producer.run_files import declared_schedules, run_facts, run_folder
+from producer.shards import cut, shard_counts
 from schemas.codec import encode
 from schemas.events import (
     EvidenceClass,
@@ -72,7 +73,7 @@ class Recorder:
     run_id: bytes
     _data_key: bytes
     _head: bytes
-    _schedule: Schedule
+    _schedules: Sequence[Schedule]
     _state: _State
 
     def __init__(
@@ -87,7 +88,9 @@ class Recorder:
             )
         self._optimizer, self._circuit, self._key = optimizer, circuit, key
         self._home, self._name, self._folder = home, name, run_folder(home, name)
-        self._shards = shard_count(optimizer.parameter_count, circuit.shard)
+        # By shard: which of the optimizer's blocks it belongs to.
+        self._block_of = [i for i, n in enumerate(shard_counts(optimizer.blocks, circuit.shard)) for _ in range(n)]
+        self._shards = len(self._block_of)
         self._producer = log.producer(f"zk-train-{name}")
         self._partitions = log.partitions("witness")
         self.seconds_committing = 0.0
@@ -96,12 +99,14 @@ class Recorder:
 
     @classmethod
     def start(
-        cls, optimizer: OptimizerLike, log: EventLog, home: Home, circuit: Circuit, name: str, schedule: Schedule,
-        training: Callable[[], bytes] = bytes,
+        cls, optimizer: OptimizerLike, log: EventLog, home: Home, circuit: Circuit, name: str,
+        schedule: Schedule | Sequence[Schedule], training: Callable[[], bytes] = bytes, terms: Terms = Terms(),  # noqa: B008 - frozen
     ) -> Recorder:  # fmt: skip
         """Begins a run: publishes the trainer's key and RunStarted with the commitment to the initial state.
 
         Args:
+            schedule: one for each parameter group, or the only group's.
+            terms: what the run undertakes beside its arithmetic.
             training: bytes that a restart of the loop needs (model, data position), called once per checkpoint.
         Raises:
             UsageError: a run of this name exists in ``home``, or optimizer and circuit do not fit.
@@ -111,15 +116,15 @@ class Recorder:
             raise UsageError(f"run {name!r} exists in {folder}: resume it, or choose another name")
         self = cls(optimizer, log, home, circuit, name, home.signing_key("TRAINER"))
         with self._closed_on_error():
-            self._begin(schedule, training)
+            self._begin((schedule,) if isinstance(schedule, Schedule) else tuple(schedule), terms, training)
         return self
 
-    def _begin(self, schedule: Schedule, training: Callable[[], bytes]) -> None:
+    def _begin(self, schedules: tuple[Schedule, ...], terms: Terms, training: Callable[[], bytes]) -> None:
         optimizer, circuit, home, key = self._optimizer, self._circuit, self._home, self._key
         data_key_id, self._data_key = new_data_key(home.data_keys)
         self._state = self._commit_state(optimizer.state_arrays(), [fresh_salt() for _ in range(self._shards)])
         started = run_started(
-            self._name, key.key_id, optimizer, circuit, schedule, self._shards, self._state.root, data_key_id
+            self._name, key.key_id, optimizer, circuit, schedules, terms, self._state.root, data_key_id
         )
         self.run_id = self._head = event_id(encode(started))
         evidence = home.simulated_evidence("TRAINER", key)
@@ -130,10 +135,10 @@ class Recorder:
             Outgoing("steps", self.run_id, seal("steps", started, key)),
         ]
         self._save(outbox, training)
-        self._schedule = schedule
+        self._schedules, self._max_rounding = schedules, terms.max_rounding
         facts = {
             "run_id": self.run_id.hex(), "data_key_id": data_key_id.hex(), "circuit_id": circuit.id.hex(),
-            "schedule": [schedule.kind, list(schedule.values), schedule.max_lr],
+            "schedules": [[s.kind, list(s.values), s.max_lr] for s in schedules], "max_rounding": terms.max_rounding,
         }  # fmt: skip
         write_private(self._folder / "run.json", json.dumps(facts | {"finished": False}).encode(), replace=True)
         self._publish(outbox)
@@ -153,9 +158,9 @@ class Recorder:
         facts = run_facts(home, name)
         if facts["finished"]:
             raise UsageError(f"run {name!r} is finished; choose another --run-name")
-        schedule = declared_schedule(facts)
+        schedules = declared_schedules(facts)
         self = cls(optimizer, log, home, circuit, name, home.signing_key("TRAINER"))
-        self._schedule = schedule
+        self._schedules, self._max_rounding = schedules, float(facts["max_rounding"])
         with self._closed_on_error():
             # The producer is open, so an older instance is fenced off: nobody else moves the log from here on.
             self._go_on(log, bytes.fromhex(facts["run_id"]), bytes.fromhex(facts["data_key_id"]), restore)
@@ -208,13 +213,18 @@ class Recorder:
             got = "none" if done is None else f"step {done.step}"
             raise UsageError(f"record: expected the optimizer to have taken step {self.step + 1}, its last is {got}")
         try:
-            self._schedule.check(done.step, done.lr)
+            for schedule, lr in zip(self._schedules, done.rates, strict=True):
+                schedule.check(done.step, lr)
         except VerificationError as error:
             raise UsageError(f"record: the optimizer's rate is not the declared one: {error}") from None
+        if done.rounding > self._max_rounding:
+            raise UsageError(
+                f"record: the rounding error of step {done.step} is {done.rounding:.3g}, the run declared at most "
+                f"{self._max_rounding:.3g}; the gradients need a finer format (clip nearer to their size)"
+            )
         st, before = circuit.statement, self._state
-        pre, g = cut(done.pre, circuit.shard), cut({"g": done.g}, circuit.shard)
-        post = cut(done.post, circuit.shard)
-        hints = cut(done.hints, circuit.shard) if st.hints else [{} for _ in post]
+        pre, g, post = (self._cut(part) for part in (done.pre, {"g": done.g}, done.post))
+        hints = self._cut(done.hints) if st.hints else [{} for _ in post]
         after = self._commit_shards(post, [fresh_salt() for _ in post])
         witnesses, work = [], []
         for i in range(self._shards):
@@ -225,11 +235,11 @@ class Recorder:
             column = np.concatenate([w.g, *(hints[i][n] for n in st.hints), w.noise])
             work.append(self._committer.commit(column, w.salt_work))
         work_root, work_paths = all_paths(work)
-        public = tuple(st.public_vector(done.public))
+        public = [tuple(st.public_vector(block)) for block in done.public]
         event = StepCommitted(
-            run_id=self.run_id, step=done.step, previous=self._head, lr=done.lr, public=public,
-            state_root=after.root, work_root=work_root,
-            saturated=done.saturated, underflow=done.underflow, limited=done.limited,
+            run_id=self.run_id, step=done.step, previous=self._head, rates=done.rates, shifts=done.shifts,
+            public=tuple(chain.from_iterable(public)), state_root=after.root, work_root=work_root,
+            saturated=done.saturated, underflow=done.underflow, limited=done.limited, rounding=done.rounding,
         )  # fmt: skip
         self._over = f"step {done.step} was not published; continue the run with Recorder.resume"
         self._head = event_id(encode(event))
@@ -237,7 +247,7 @@ class Recorder:
         for i, w in enumerate(witnesses):
             where = place(self.run_id, done.step, i, before.points[i], after.points[i], work[i])
             shard = WitnessShard(
-                run_id=self.run_id, step=done.step, shard=i, circuit_id=circuit.id, public=public,
+                run_id=self.run_id, step=done.step, shard=i, circuit_id=circuit.id, public=public[self._block_of[i]],
                 pre=before.points[i], post=after.points[i], work=work[i],
                 pre_path=tuple(before.paths[i]), post_path=tuple(after.paths[i]), work_path=tuple(work_paths[i]),
                 ciphertext=sealing.seal(self._data_key, where, w.to_bytes(st)),
@@ -283,7 +293,10 @@ class Recorder:
             raise
 
     def _commit_state(self, arrays: dict[str, Ints], salts: list[Salt]) -> _State:
-        return self._commit_shards(cut(arrays, self._circuit.shard), salts)
+        return self._commit_shards(self._cut(arrays), salts)
+
+    def _cut(self, arrays: dict[str, Ints]) -> list[dict[str, Ints]]:
+        return cut(arrays, self._optimizer.blocks, self._circuit.shard)
 
     def _commit_shards(self, shards: list[dict[str, Ints]], salts: list[Salt]) -> _State:
         names = self._circuit.statement.state

@@ -10,7 +10,7 @@ from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.home import Home
 from zk_autograd.schedule import Schedule
 
-_FACTS = {"run_id", "data_key_id", "circuit_id", "finished", "schedule"}
+_FACTS = {"run_id", "data_key_id", "circuit_id", "finished", "schedules", "max_rounding"}
 
 
 def run_folder(home: Home, name: str) -> Path:
@@ -21,7 +21,7 @@ def run_folder(home: Home, name: str) -> Path:
 
 
 def run_facts(home: Home, name: str) -> dict[str, Any]:
-    """Run id, data key id, circuit id, schedule and whether it is finished; UsageError if there is no such run."""
+    """Run id, data key id, circuit id, schedules and whether it is finished; UsageError if there is no such run."""
     path = run_folder(home, name) / "run.json"
     try:
         facts: dict[str, Any] = json.loads(path.read_text())
@@ -34,10 +34,12 @@ def run_facts(home: Home, name: str) -> dict[str, Any]:
     return facts
 
 
-def declared_schedule(facts: dict[str, Any]) -> Schedule:
-    """The schedule that a run's facts name; UsageError if they name none."""
+def declared_schedules(facts: dict[str, Any]) -> tuple[Schedule, ...]:
+    """The schedules that a run's facts name, one per parameter group; UsageError if they name none."""
     try:
-        kind, values, max_lr = facts["schedule"]
-        return Schedule(kind, tuple(float(v) for v in values), float(max_lr))
+        return tuple(
+            Schedule(kind, tuple(float(v) for v in values), float(max_lr))
+            for kind, values, max_lr in facts["schedules"]
+        )
     except (TypeError, ValueError, FormatError) as error:
-        raise UsageError(f"run.json: its schedule is not as it was written ({error})") from None
+        raise UsageError(f"run.json: its schedules are not as they were written ({error})") from None

@@ -45,20 +45,22 @@ def _conversions(avro: Any) -> tuple[_Convert, _Convert]:
     if kind == "enum":
         return getattr(events, avro["name"]), lambda member: member.value
     if kind == "array" and not isinstance(avro["items"], str) and avro["items"]["type"] == "record":
-        item = getattr(events, avro["items"]["name"])
-        names = [field["name"] for field in avro["items"]["fields"]]
+        item, fields = getattr(events, avro["items"]["name"]), _fields(avro["items"])
         return (
-            lambda dicts: tuple(item(**d) for d in dicts),
-            lambda values: [{name: getattr(v, name) for name in names} for v in values],
+            lambda dicts: tuple(item(**{name: read(d[name]) for name, read, _ in fields}) for d in dicts),
+            lambda values: [{name: write(getattr(v, name)) for name, _, write in fields} for v in values],
         )
     if kind == "array":
         return tuple, list
     return _same, _same
 
 
+def _fields(record: Any) -> tuple[tuple[str, _Convert, _Convert], ...]:
+    return tuple((f["name"], *_conversions(f["type"])) for f in record["fields"])
+
+
 def _compile(schema: EventSchema) -> _Codec:
-    fields = tuple((f["name"], *_conversions(f["type"])) for f in schema.source["fields"])
-    return _Codec(schema, compile_walk(schema.source, ITEM_CAPS), fields)
+    return _Codec(schema, compile_walk(schema.source, ITEM_CAPS), _fields(schema.source))
 
 
 _CODECS: dict[type[Message], _Codec] = {event: _compile(schema) for event, schema in SCHEMAS.items()}

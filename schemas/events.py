@@ -66,10 +66,32 @@ class EnclaveAttested:
 
 @dataclass(frozen=True, slots=True)
 class Hyper:
-    """One hyper-parameter other than the learning rate (a part of :class:`RunStarted`, no event)."""
+    """One hyper-parameter other than the learning rate (a part of :class:`Group`, no event)."""
 
     name: str
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A parameter group's hyper-parameters and schedule (a part of :class:`RunStarted`, no event)."""
+
+    hyper: tuple[Hyper, ...]
+    max_lr: float
+    schedule_kind: ScheduleKind
+    schedule: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive shards of one group in one fixed-point format (a part of :class:`RunStarted`, no event)."""
+
+    group: int
+    shards: int
+    scale_w: int
+    scale_g: int
+    guard: int
+    clip: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +102,19 @@ class RunStarted:
     nonce: bytes
     trainer_key_id: bytes
     optimizer: str
-    hyper: tuple[Hyper, ...]
-    max_lr: float
-    schedule_kind: ScheduleKind
-    schedule: tuple[float, ...]
-    scale_w: int
-    scale_g: int
-    guard: int
-    clip: int
+    groups: tuple[Group, ...]
+    blocks: tuple[Block, ...]
     proof_system: str
     circuit_id: bytes
     srs_id: bytes
     srs_class: SrsClass
     shard_size: int
     shards: int
+    sampled: int
+    beacon: str
+    window: int
+    epoch_steps: int
+    max_rounding: float
     state_root: bytes
     data_key_id: bytes
 
@@ -105,13 +126,15 @@ class StepCommitted:
     run_id: bytes
     step: int
     previous: bytes
-    lr: float
+    rates: tuple[float, ...]
+    shifts: tuple[int, ...]
     public: tuple[int, ...]
     state_root: bytes
     work_root: bytes
     saturated: int
     underflow: int
     limited: int
+    rounding: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +188,39 @@ class RunOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class StepRecorded:
+    """Ledger entry of a sampled run: a step's commitment is in the log."""
+
+    run_id: bytes
+    step: int
+    event_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StepProven:
-    """Ledger entry: every shard of a step is proven."""
+    """Ledger entry: every shard of a step that has to be proven is."""
 
     run_id: bytes
     step: int
     event_id: bytes
     proofs_digest: bytes
+    challenge: bytes
     state_root: bytes
     work_root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EpochClosed:
+    """Ledger entry: all steps of an epoch are proven."""
+
+    run_id: bytes
+    epoch: int
+    first_step: int
+    last_step: int
+    before: bytes
+    after: bytes
+    last_event: bytes
+    entries_root: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +272,9 @@ Event: TypeAlias = (
     | WitnessShard
     | ProofAttached
     | RunOpened
+    | StepRecorded
     | StepProven
+    | EpochClosed
     | RunClosed
     | CheckpointIssued
     | Anchored

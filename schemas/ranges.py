@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 from schemas.events import (
     Anchored,
+    Block,
     CheckpointIssued,
     DeadLetter,
     EnclaveAttested,
+    EpochClosed,
     EvidenceClass,
+    Group,
     Hyper,
     Message,
     ProofAttached,
@@ -29,6 +32,7 @@ from schemas.events import (
     SrsClass,
     StepCommitted,
     StepProven,
+    StepRecorded,
     WitnessShard,
 )
 from schemas.text import UNPRINTABLE, brief
@@ -44,9 +48,13 @@ MAX_DEAD_VALUE = 64 << 10
 """Bytes of a record that a dead letter still carries."""
 
 ITEM_CAPS: Mapping[str, int] = {
+    "groups": 16,
     "hyper": 16,
     "schedule": 4096,
-    "public": 32,
+    "blocks": 1024,
+    "rates": 16,
+    "shifts": 1024,
+    "public": 8192,
     "pre_path": MAX_PATH,
     "post_path": MAX_PATH,
     "work_path": MAX_PATH,
@@ -78,11 +86,11 @@ def _octets(low: int, high: int | None = None) -> Rule:
     return Rule(f"{low} bytes" if low == high else f"{low} to {high or 'any number of'} bytes", holds)
 
 
-def _text(limit: int) -> Rule:
+def _text(limit: int, low: int = 1) -> Rule:
     def holds(value: object) -> bool:
-        return type(value) is str and 1 <= len(value) <= limit and not UNPRINTABLE.search(value)
+        return type(value) is str and low <= len(value) <= limit and not UNPRINTABLE.search(value)
 
-    return Rule(f"1 to {limit} printable characters", holds)
+    return Rule(f"{low} to {limit} printable characters", holds)
 
 
 def _word(limit: int, alphabet: str) -> Rule:
@@ -104,21 +112,33 @@ def _one_of(kind: type[Role] | type[EvidenceClass] | type[ScheduleKind] | type[S
     return Rule(f"one of {kind.__name__}.{', .'.join(kind)}", lambda value: type(value) is kind)
 
 
-def _reals(low: float = -math.inf, above: float = -math.inf) -> Rule:
+def _reals(low: float = -math.inf, above: float = -math.inf, high: float = math.inf) -> Rule:
     def holds(value: object) -> bool:
-        return type(value) is float and math.isfinite(value) and value >= low and value > above
+        return type(value) is float and math.isfinite(value) and low <= value <= high and value > above
 
+    if high < math.inf:
+        return Rule(f"a float of {low} to {high}", holds)
     limit = f", at least {low}" if low > -math.inf else f", above {above}" if above > -math.inf else ""
     return Rule(f"a finite float{limit}", holds)
 
 
-def _items(field: str, item: Rule) -> Rule:
+def _items(field: str, item: Rule, low: int = 0) -> Rule:
     cap = ITEM_CAPS[field]
 
     def holds(value: object) -> bool:
-        return type(value) is tuple and len(value) <= cap and all(map(item.holds, value))
+        return type(value) is tuple and low <= len(value) <= cap and all(map(item.holds, value))
 
-    return Rule(f"a tuple of at most {cap} items, each {item.expected}", holds)
+    return Rule(f"a tuple of {low} to {cap} items, each {item.expected}", holds)
+
+
+def _record(kind: type[Group] | type[Block], rules: Mapping[str, Rule]) -> Rule:
+    """A part of an event: every field keeps its rule."""
+
+    def holds(value: object) -> bool:
+        return type(value) is kind and all(rule.holds(getattr(value, name)) for name, rule in rules.items())
+
+    fields = "; ".join(f"{name}: {rule.expected}" for name, rule in rules.items())
+    return Rule(f"a {kind.__name__} ({fields})", holds)
 
 
 ID = _octets(32, 32)
@@ -150,6 +170,29 @@ HYPER = Rule(
     _hyper_holds,
 )
 
+FRACTION = _reals(low=0.0, high=1.0)
+
+GROUP = _record(
+    Group,
+    {
+        "hyper": HYPER,
+        "max_lr": _reals(above=0.0),
+        "schedule_kind": _one_of(ScheduleKind),
+        "schedule": _items("schedule", RATE),
+    },
+)
+BLOCK = _record(
+    Block,
+    {
+        "group": _integers(0, ITEM_CAPS["groups"] - 1),
+        "shards": _integers(1, MAX_SHARDS),
+        "scale_w": BITS,
+        "scale_g": BITS,
+        "guard": BITS,
+        "clip": _integers(1, MAX_INT),
+    },
+)
+
 _PATHS = {f"{column}_path": _items(f"{column}_path", ID) for column in ("pre", "post", "work")}
 
 RULES: Mapping[type[Message], Mapping[str, Rule]] = {
@@ -166,20 +209,19 @@ RULES: Mapping[type[Message], Mapping[str, Rule]] = {
         "nonce": ID,
         "trainer_key_id": ID,
         "optimizer": TOKEN,
-        "hyper": HYPER,
-        "max_lr": _reals(above=0.0),
-        "schedule_kind": _one_of(ScheduleKind),
-        "schedule": _items("schedule", RATE),
-        "scale_w": BITS,
-        "scale_g": BITS,
-        "guard": BITS,
-        "clip": _integers(1, MAX_INT),
+        "groups": _items("groups", GROUP, low=1),
+        "blocks": _items("blocks", BLOCK, low=1),
         "proof_system": TOKEN,
         "circuit_id": ID,
         "srs_id": ID,
         "srs_class": _one_of(SrsClass),
         "shard_size": _integers(1, MAX_INT),
         "shards": _integers(1, MAX_SHARDS),
+        "sampled": _integers(0, MAX_SHARDS),
+        "beacon": _text(256, low=0),
+        "window": _integers(0, MAX_INT),
+        "epoch_steps": _integers(0, MAX_INT),
+        "max_rounding": FRACTION,
         "state_root": ID,
         "data_key_id": ID,
     },
@@ -187,13 +229,15 @@ RULES: Mapping[type[Message], Mapping[str, Rule]] = {
         "run_id": ID,
         "step": STEP,
         "previous": ID,
-        "lr": RATE,
+        "rates": _items("rates", RATE, low=1),
+        "shifts": _items("shifts", _integers(-8, 8)),
         "public": PUBLIC,
         "state_root": ID,
         "work_root": ID,
         "saturated": COUNT,
         "underflow": COUNT,
         "limited": COUNT,
+        "rounding": FRACTION,
     },
     RunFinished: {"run_id": ID, "previous": ID, "steps": COUNT, "state_root": ID},
     WitnessShard: {
@@ -218,13 +262,25 @@ RULES: Mapping[type[Message], Mapping[str, Rule]] = {
         **_PATHS,
     },
     RunOpened: {"run_id": ID},
+    StepRecorded: {"run_id": ID, "step": STEP, "event_id": ID},
     StepProven: {
         "run_id": ID,
         "step": STEP,
         "event_id": ID,
         "proofs_digest": ID,
+        "challenge": ID,
         "state_root": ID,
         "work_root": ID,
+    },
+    EpochClosed: {
+        "run_id": ID,
+        "epoch": STEP,
+        "first_step": STEP,
+        "last_step": STEP,
+        "before": ID,
+        "after": ID,
+        "last_event": ID,
+        "entries_root": ID,
     },
     RunClosed: {"run_id": ID, "event_id": ID, "steps": COUNT},
     CheckpointIssued: {"note": Rule("1 to 4096 bytes of printable UTF-8 text with line feeds", _note_holds)},

@@ -13,6 +13,7 @@ from schemas.events import (
     CheckpointIssued,
     DeadLetter,
     EnclaveAttested,
+    EpochClosed,
     Event,
     ProofAttached,
     RunClosed,
@@ -21,6 +22,7 @@ from schemas.events import (
     RunStarted,
     StepCommitted,
     StepProven,
+    StepRecorded,
     WitnessShard,
 )
 from zk_autograd.errors import UsageError
@@ -58,10 +60,10 @@ class Topic:
 TOPICS: dict[str, Topic] = {
     t.name: t
     for t in (
-        Topic("steps", frozenset({RunStarted, StepCommitted, RunFinished, EnclaveAttested}), 64 << 10, partitions=4),
+        Topic("steps", frozenset({RunStarted, StepCommitted, RunFinished, EnclaveAttested}), 720_000, partitions=4),
         Topic("witness", frozenset({WitnessShard}), 900_000, partitions=8, retention_ms=24 * HOUR_MS),
         Topic("proofs", frozenset({ProofAttached}), 64 << 10, partitions=4),
-        Topic("ledger", frozenset({RunOpened, StepProven, RunClosed}), 4 << 10),
+        Topic("ledger", frozenset({RunOpened, StepRecorded, StepProven, EpochClosed, RunClosed}), 4 << 10),
         Topic("checkpoints", frozenset({CheckpointIssued}), 8 << 10),
         Topic("anchors", frozenset({Anchored}), 64 << 10),
         Topic("dead-letters", frozenset({DeadLetter}), 128 << 10),

@@ -25,7 +25,7 @@ from schemas.codec import decode, encode
 from schemas.events import DeadLetter, Event, Message, ProofAttached, RunStarted, Signed, WitnessShard
 from schemas.signing import decode_unverified, open_introduction, open_signed, seal, signed_message
 from schemas.topics import TOPICS
-from tests.support.events import SAMPLES, TOPIC_OF, KeySigner, sample
+from tests.support.events import SAMPLES, TOPIC_OF, KeySigner, declared, sample
 from zk_autograd.errors import DecodeError, VerificationError
 
 CAP = 900_000
@@ -38,7 +38,7 @@ KEYS = {SIGNER.key_id: SIGNER.public_key}
 
 LARGE: tuple[Event, ...] = (
     sample(WitnessShard, ciphertext=bytes(890_000)),
-    sample(RunStarted, schedule=(0.25,) * 4096),
+    declared(SAMPLES[RunStarted], schedule=(0.25,) * 4096),  # type: ignore[arg-type]
     sample(ProofAttached, proof=bytes(60_000)),
     sample(DeadLetter, value=bytes(65_536)),
 )

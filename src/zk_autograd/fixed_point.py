@@ -54,6 +54,21 @@ class Format:
             raise FormatError(f"format: expected clip in 1..2^20-1, got {self.clip}")
 
 
+@dataclass(frozen=True)
+class ParameterBlock:
+    """Consecutive parameters of one group that share a format.
+
+    Attributes:
+        group: which parameter group, from 0.
+        count: how many parameters.
+        format: what their integers mean.
+    """
+
+    group: int
+    count: int
+    format: Format
+
+
 def round_half_up(x: Fraction) -> int:
     """The integer nearest to ``x``; halves go up."""
     return math.floor(x + Fraction(1, 2))

@@ -39,10 +39,10 @@ def hot_story(case: Case, lr: float, **step: object) -> Story:
     are those that were used.
     """
     story, proofs = case.story(), case.sound.hot_proofs
-    start, found = story.start, [commitments(proof) for proof in proofs]
-    public = hot_public(case.sound.circuit, STEPS, Format(start.scale_w, start.scale_g, start.guard, start.clip))
+    block, found = story.start.blocks[0], [commitments(proof) for proof in proofs]
+    public = hot_public(case.sound.circuit, STEPS, Format(block.scale_w, block.scale_g, block.guard, block.clip))
     vector = tuple(case.sound.circuit.statement.public_vector(public))
-    story.edit(StepCommitted, STEPS, **{"lr": lr, "public": vector} | step)
+    story.edit(StepCommitted, STEPS, **{"rates": (lr,), "public": vector} | step)
     for shard, proof in enumerate(proofs):
         story.proofs[STEPS, shard] = replace(story.proofs[STEPS, shard], proof=proof)
     story.commit(STEPS, post=[c.post for c in found], work=[c.work for c in found])

@@ -159,8 +159,8 @@ def test_a_step_by_a_prover(case: Case) -> None:
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
-        (RunStarted, {"max_lr": 1.0}),
-        (StepCommitted, {"lr": HOT_LR}),
+        (RunStarted, {"sampled": 1}),
+        (StepCommitted, {"rates": (HOT_LR,)}),
         (StepCommitted, {"public": (1, 2, 3)}),
         (StepCommitted, {"state_root": bytes(32)}),
         (StepCommitted, {"saturated": 7}),
@@ -257,6 +257,13 @@ def test_a_start_that_declares_what_the_steps_do_not_do(case: Case, change: dict
         {"shard_size": 1},
         {"srs_id": bytes(32)},
         {"srs_class": SrsClass.CEREMONY},
+        {"shards": 1},
+        {"shards": 1 << 20},
+        {"group": 1},
+        {"sampled": 1},
+        {"sampled": 1, "beacon": "file:" + "00" * 32},
+        {"sampled": 3, "beacon": "file:" + "00" * 32, "window": 1},
+        {"window": 1},
     ],
     ids=lambda change: "-".join(f"{k}" for k in change),
 )
@@ -271,7 +278,7 @@ def test_a_start_that_no_step_could_follow(case: Case, change: dict[str, Any]) -
 def test_a_start_that_declares_fewer_shards_than_were_trained(case: Case) -> None:
     """Half of the model would go unproven."""
     story = case.story()
-    story.edit(RunStarted, shards=1)
+    story.edit(RunStarted, shards=1, blocks=(replace(story.start.blocks[0], shards=1),))
     case.retell(story)
     assert_violates(case.audit(), 6)
 
@@ -287,7 +294,7 @@ def test_another_genesis(case: Case) -> None:
 def test_a_start_that_declares_a_million_shards(case: Case) -> None:
     """Whoever audits such a run must not pay for what it declares."""
     story = case.story()
-    story.edit(RunStarted, shards=1 << 20)
+    story.edit(RunStarted, shards=1 << 20, blocks=(replace(story.start.blocks[0], shards=1 << 20),))
     case.retell(story)
     found = case.audit()
     assert_violates(found, 6)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ledger.chain import RunChain
 from schemas.events import ProofAttached, RunFinished, RunStarted, ScheduleKind, StepCommitted
 from schemas.signing import Opened, decode_unverified, seal
-from tests.support.events import STRATEGIES
+from tests.support.events import STRATEGIES, declared
 from tests.support.forge import Case
 from tests.support.sound_run import HOT_LR, STEPS, commitments
 from zk_autograd.errors import VerificationError
@@ -153,7 +153,7 @@ def test_an_integer_off_its_schedule_is_named_with_both_values(case: Case, chain
 @pytest.mark.parametrize("lr", [0.0, HOT_LR, 1e-4, 1e300])
 def test_a_rate_that_was_not_declared_is_refused(chain: RunChain, lr: float) -> None:
     with pytest.raises(VerificationError, match="learning rate"):
-        chain.check_public(replace(chain.steps[0].event, lr=lr))
+        chain.check_public(replace(chain.steps[0].event, rates=(lr,)))
 
 
 def test_a_start_about_another_circuit_is_refused(case: Case) -> None:
@@ -177,7 +177,7 @@ def test_whatever_a_signed_start_declares_the_chain_refuses_or_counts(
 
 
 _CIRCUIT_FIELDS = ("circuit_id", "proof_system", "optimizer", "shard_size", "srs_id", "srs_class")
-_FREE_FIELDS = ("hyper", "max_lr", "schedule_kind", "schedule", "scale_w", "scale_g", "guard", "clip", "shards", "name")
+_FREE_FIELDS = ("groups", "blocks", "shards", "sampled", "beacon", "window", "epoch_steps", "max_rounding", "name")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
@@ -195,11 +195,11 @@ def test_whatever_rates_and_scales_are_signed_the_integers_are_computed_or_refus
     """Hyper-parameters and rates at every size, valid names: what the arithmetic of the schedule itself meets."""
     honest = chain_events(case)[0].event
     values = [small[i] if i in which else hyper[i] for i in range(3)]
-    named = tuple(replace(h, value=v) for h, v in zip(honest.hyper, values, strict=True))
-    start = replace(
+    named = tuple(replace(h, value=v) for h, v in zip(honest.groups[0].hyper, values, strict=True))
+    start = declared(
         honest, hyper=named, max_lr=max(lr, 1e-300), schedule_kind=ScheduleKind.OPEN, schedule=(),
         scale_w=scales[0], scale_g=scales[1], guard=scales[2],
     )  # fmt: skip
-    step = replace(chain_events(case)[1].event, lr=lr, step=number)
+    step = replace(chain_events(case)[1].event, rates=(lr,), step=number)
     with contextlib.suppress(VerificationError):
         RunChain(opened("steps", start, case), case.sound.circuit).check_public(step)

@@ -253,9 +253,10 @@ def test_other_public_integers_lead_to_another_state(
 ) -> None:
     """A step at another rate ends elsewhere than where the training enclave says that it ended."""
     start = case.story().start
-    fmt = Format(start.scale_w, start.scale_g, start.guard, start.clip)
+    (group,), (block,) = start.groups, start.blocks
+    fmt = Format(block.scale_w, block.scale_g, block.guard, block.clip)
     public = case.sound.circuit.statement.public_vector(hot_public(case.sound.circuit, 2, fmt))
-    assert start.max_lr < HOT_LR
+    assert group.max_lr < HOT_LR
     with pytest.raises(VerificationError, match="its post column"):
         check(witness.sealed(public=tuple(public)))
 

@@ -254,18 +254,19 @@ def test_an_enum_index_that_names_no_symbol_is_refused(index: int) -> None:
 # Arrays
 
 
-def step_with(public: bytes, lr: bytes = struct.pack("<d", 0.5)) -> bytes:
-    return header(StepCommitted) + ID + zigzag(1) + ID + lr + public + ID + ID + zigzag(0) * 3
+def step_with(public: bytes, rate: bytes = struct.pack("<d", 0.5)) -> bytes:
+    rates, no_shifts, rounding = zigzag(1) + rate + zigzag(0), zigzag(0), struct.pack("<d", 0.0)
+    return header(StepCommitted) + ID + zigzag(1) + ID + rates + no_shifts + public + ID + ID + zigzag(0) * 3 + rounding
 
 
 def test_the_hand_made_step_is_well_formed() -> None:
     event = decode(step_with(zigzag(2) + zigzag(7) + zigzag(8) + zigzag(0)), {StepCommitted}, CAP)
-    assert (event.public, event.lr) == ((7, 8), 0.5)
+    assert (event.public, event.rates) == ((7, 8), (0.5,))
 
 
-@pytest.mark.parametrize("count", [33, 1 << 31, 1 << 62, (1 << 63) - 1])
+@pytest.mark.parametrize("count", [8193, 1 << 31, 1 << 62, (1 << 63) - 1])
 def test_a_huge_count_is_refused_before_anything_is_allocated(count: int) -> None:
-    assert f"at most 32 items at byte 83, got {count}" in refusal(step_with(zigzag(count)))
+    assert f"at most 8192 items at byte 86, got {count}" in refusal(step_with(zigzag(count)))
 
 
 @pytest.mark.parametrize("count", [-1, -2, -(1 << 62), -(1 << 63)])
@@ -285,14 +286,26 @@ def test_fixed_items_beyond_the_end_are_refused() -> None:
 
 @pytest.mark.parametrize("field", ITEM_CAPS)
 def test_an_array_holds_as_many_items_as_its_cap_and_no_more(field: str) -> None:
+    group = {"hyper": [], "max_lr": 0.5, "schedule_kind": "OPEN", "schedule": []}
     items: dict[str, Callable[[int], Any]] = {
+        "groups": lambda n: group,
         "hyper": lambda n: {"name": f"h{n:02}", "value": 0.5},
         "schedule": lambda n: n / 2,
+        "blocks": lambda n: dataclasses.asdict(SAMPLES[RunStarted].blocks[0]),  # type: ignore[union-attr]
+        "rates": lambda n: n / 2,
+        "shifts": lambda n: n % 9,
         "public": lambda n: n,
     }
     item: Callable[[int], Any] = items.get(field, lambda n: ID)
     cap = ITEM_CAPS[field]
     values = [item(n) for n in range(cap + 1)]
+    if field in group:  # a part of a part
+        whole = plain(SAMPLES[RunStarted])
+        full = write_unchecked(RunStarted, whole | {"groups": [group | {field: values[:cap]}]})
+        assert len(getattr(decode(full, {RunStarted}, CAP).groups[0], field)) == cap
+        more = write_unchecked(RunStarted, whole | {"groups": [group | {field: values}]})
+        assert f"{field}: expected one block of at most {cap}" in refusal(more)
+        return
     for kind, event in SAMPLES.items():
         if not hasattr(event, field):
             continue
@@ -340,7 +353,7 @@ def test_memory_stays_at_a_few_times_the_message_for_the_largest_ones() -> None:
         (encode(SAMPLES[EnclaveAttested])[:10] + zigzag(-1) + encode(SAMPLES[EnclaveAttested])[11:], "canonical"),
         (step_with((zigzag(1) + zigzag(7)) * 2 + zigzag(0)), "canonical"),
         (step_with(zigzag(-1) + zigzag(1) + zigzag(7) + zigzag(0)), "canonical"),
-        (step_with(zigzag(33) + zigzag(7) * 33 + zigzag(0)), "at most 32 items"),
+        (step_with(zigzag(8193) + zigzag(7) * 8193 + zigzag(0)), "0 to 8192 items"),
     ],
     ids=["long integer", "trailing byte", "negative enum", "two blocks", "negative block", "too many items"],
 )
@@ -375,7 +388,8 @@ NO_NUMBERS = {
 
 @pytest.mark.parametrize("pattern", NO_NUMBERS.values(), ids=NO_NUMBERS)
 def test_a_float_that_is_no_number_is_refused_wherever_it_stands(pattern: bytes) -> None:
-    assert "lr: expected a finite float" in refusal(step_with(zigzag(0), lr=pattern))
+    refused = refusal(step_with(zigzag(0), rate=pattern))
+    assert "rates: expected a tuple of 1 to 16 items, each a finite float" in refused
     data = encode(SAMPLES[RunStarted])
     for value in (0.01, 0.9, 1e-8, 0.005):
         at = data.index(struct.pack("<d", value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,23 @@ from schemas.avro import SCHEMAS
 from schemas.codec import decode, encode
 from schemas.events import (
     Anchored,
+    Block,
     CheckpointIssued,
     DeadLetter,
     EnclaveAttested,
+    EpochClosed,
     Event,
+    Group,
     Hyper,
     ProofAttached,
     RunClosed,
     RunFinished,
     RunStarted,
+    ScheduleKind,
     SrsClass,
     StepCommitted,
     StepProven,
+    StepRecorded,
     WitnessShard,
 )
 from schemas.ranges import ITEM_CAPS
@@ -39,22 +45,58 @@ from zk_autograd.errors import DecodeError, UsageError
 CAP = 900_000
 LARGEST = (1 << 63) - 1
 DICT = {"name": "a", "value": 1.0}
+GROUP = {"hyper": [], "max_lr": 0.5, "schedule_kind": "OPEN", "schedule": []}
+BLOCK = {"group": 0, "shards": 1, "scale_w": 20, "scale_g": 14, "guard": 2, "clip": 9}
+
+
+def group(**changes: Any) -> Group:
+    return replace(Group((), 0.5, ScheduleKind.OPEN, ()), **changes)
+
+
+def block(**changes: Any) -> Block:
+    return replace(Block(**BLOCK), **changes)
+
+
+def _part(value: Any) -> Any:
+    """What stands for a dictionary of the wire in Python."""
+    if not isinstance(value, dict):
+        return value
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+    return Block(**fields) if "clip" in value else Group(**fields | {"schedule_kind": ScheduleKind.OPEN})
+
 
 OUT_OF_RANGE: list[tuple[type[Event], str, list[Any]]] = [
     (EnclaveAttested, "issued_ms", [-1]),
     (RunStarted, "name", ["", "x" * 129, "a\nb", "a\x00", "\x1b[31mred", "a\u202eb", "\u200b", "\ufeff", "\x85"]),
     (RunStarted, "optimizer", ["", "x" * 33, "Adam", "a b", "adam\n", "ädam"]),
     (RunStarted, "proof_system", ["", "x" * 33, "EZKL", "ezkl\n", "ez/kl"]),
-    (RunStarted, "max_lr", [0.0, -0.0, -1e-9]),
-    (RunStarted, "schedule", [[0.1, -0.1], [-5e-324]]),
-    (RunStarted, "scale_w", [-1, 63]),
-    (RunStarted, "scale_g", [-1, 63]),
-    (RunStarted, "guard", [-1, 63]),
-    (RunStarted, "clip", [0, -1]),
+    (
+        RunStarted,
+        "groups",
+        [[], [GROUP | {"max_lr": 0.0}], [GROUP | {"max_lr": -1e-9}], [GROUP | {"schedule": [-0.1]}]],
+    ),
+    (
+        RunStarted,
+        "blocks",
+        [
+            [],
+            *([BLOCK | {name: bad}] for name in ("scale_w", "scale_g", "guard") for bad in (-1, 63)),
+            *([BLOCK | {"clip": bad}] for bad in (0, -1)),
+            *([BLOCK | {"shards": bad}] for bad in (0, (1 << 20) + 1)),
+            *([BLOCK | {"group": bad}] for bad in (-1, 16)),
+        ],
+    ),
+    (RunStarted, "sampled", [-1, (1 << 20) + 1]),
+    (RunStarted, "beacon", ["x" * 257, "a\nb"]),
+    (RunStarted, "window", [-1]),
+    (RunStarted, "epoch_steps", [-1]),
+    (RunStarted, "max_rounding", [-0.1, 1.1]),
     (RunStarted, "shard_size", [0, -5]),
     (RunStarted, "shards", [0, -1, (1 << 20) + 1]),
     (StepCommitted, "step", [0, -1]),
-    (StepCommitted, "lr", [-0.1]),
+    (StepCommitted, "rates", [[], [-0.1]]),
+    (StepCommitted, "shifts", [[9], [-9]]),
+    (StepCommitted, "rounding", [-0.1, 1.1]),
     (StepCommitted, "saturated", [-1]),
     (StepCommitted, "underflow", [-1]),
     (StepCommitted, "limited", [-1]),
@@ -64,7 +106,11 @@ OUT_OF_RANGE: list[tuple[type[Event], str, list[Any]]] = [
     (ProofAttached, "step", [0]),
     (ProofAttached, "shard", [-1, 1 << 20]),
     (ProofAttached, "proof_system", ["", "EZKL"]),
+    (StepRecorded, "step", [0]),
     (StepProven, "step", [0]),
+    (EpochClosed, "epoch", [0]),
+    (EpochClosed, "first_step", [0]),
+    (EpochClosed, "last_step", [0]),
     (RunClosed, "steps", [-1]),
     (CheckpointIssued, "note", ["", "x" * 4097, "\u20ac" * 1366, "a\r\nb", "a\tb"]),
     (Anchored, "anchor", ["", "x" * 257, "file:///a\nb"]),
@@ -89,15 +135,18 @@ HYPERS: dict[str, list[dict[str, Any]]] = {
 IN_RANGE: list[tuple[type[Event], str, list[Any]]] = [
     (RunStarted, "name", ["x", "x" * 128, "Läufe 走る 🏃", " "]),
     (RunStarted, "optimizer", ["x" * 32, "sgd-momentum_2.0"]),
-    (RunStarted, "max_lr", [5e-324, 1.7e308]),
-    (RunStarted, "hyper", [(), (Hyper("A", 0.0), Hyper("Z", -1.0), Hyper("a", 5.0))]),
-    (RunStarted, "schedule", [(), (0.0,) * ITEM_CAPS["schedule"]]),
-    (RunStarted, "scale_w", [0, 62]),
-    (RunStarted, "clip", [1, (1 << 31) - 1]),
+    (RunStarted, "groups", [(group(max_lr=lr),) for lr in (5e-324, 1.7e308)]),
+    (RunStarted, "groups", [(group(hyper=h),) for h in ((), (Hyper("A", 0.0), Hyper("Z", -1.0), Hyper("a", 5.0)))]),
+    (RunStarted, "groups", [(group(schedule=s),) * 16 for s in ((), (0.0,) * ITEM_CAPS["schedule"])]),
+    (RunStarted, "blocks", [(block(scale_w=w),) * 1024 for w in (0, 62)]),
+    (RunStarted, "blocks", [(block(clip=c),) for c in (1, (1 << 31) - 1)]),
+    (RunStarted, "beacon", ["", "x" * 256]),
+    (RunStarted, "max_rounding", [0.0, 1.0]),
     (RunStarted, "shards", [1, 1 << 20]),
     (StepCommitted, "step", [1, LARGEST]),
-    (StepCommitted, "lr", [0.0]),
-    (StepCommitted, "public", [(), (-LARGEST - 1, LARGEST), (0,) * 32]),
+    (StepCommitted, "rates", [(0.0,), (0.1,) * 16]),
+    (StepCommitted, "shifts", [(), (8, -8)]),
+    (StepCommitted, "public", [(), (-LARGEST - 1, LARGEST), (0,) * 8192]),
     (StepCommitted, "saturated", [0, LARGEST]),
     (WitnessShard, "shard", [0, (1 << 20) - 1]),
     (WitnessShard, "pre_path", [(), (bytes(32),) * 20]),
@@ -109,19 +158,20 @@ IN_RANGE: list[tuple[type[Event], str, list[Any]]] = [
 ]
 
 NO_SUCH_TYPE: list[tuple[type[Event], str, Any]] = [
-    (RunStarted, "max_lr", 1),
-    (RunStarted, "max_lr", np.float64(0.5)),
-    (RunStarted, "max_lr", math.nan),
-    (RunStarted, "max_lr", math.inf),
+    *((RunStarted, "groups", (group(max_lr=lr),)) for lr in (1, np.float64(0.5), math.nan, math.inf)),
     (RunStarted, "srs_class", "DEV"),
-    (RunStarted, "schedule_kind", SrsClass.DEV),
-    (RunStarted, "hyper", [Hyper("a", 1.0)]),
-    (RunStarted, "hyper", (("a", 1.0),)),
-    (RunStarted, "hyper", (Hyper("a", 1),)),
-    (RunStarted, "hyper", (Hyper("a", math.nan),)),
-    (RunStarted, "hyper", tuple(Hyper(f"{n:02}", 1.0) for n in range(17))),
+    (RunStarted, "groups", [group()]),
+    (RunStarted, "groups", (SAMPLES[RunStarted],)),
+    (RunStarted, "groups", (group(schedule_kind=SrsClass.DEV),)),
+    (RunStarted, "groups", (group(hyper=[Hyper("a", 1.0)]),)),
+    (RunStarted, "groups", (group(hyper=(("a", 1.0),)),)),
+    (RunStarted, "groups", (group(hyper=(Hyper("a", 1),)),)),
+    (RunStarted, "groups", (group(hyper=(Hyper("a", math.nan),)),)),
+    (RunStarted, "groups", (group(hyper=tuple(Hyper(f"{n:02}", 1.0) for n in range(17))),)),
+    (RunStarted, "blocks", (block(shards=True),)),
+    (RunStarted, "max_rounding", 1),
     (RunStarted, "name", "lone \ud800 surrogate"),
-    (RunStarted, "clip", 1 << 31),
+    (RunStarted, "blocks", (block(clip=1 << 31),)),
     (RunStarted, "state_root", "00" * 16),
     (StepCommitted, "step", True),
     (StepCommitted, "step", 1.0),
@@ -131,7 +181,7 @@ NO_SUCH_TYPE: list[tuple[type[Event], str, Any]] = [
     (StepCommitted, "public", [1, 2]),
     (StepCommitted, "public", (1, 2.0)),
     (StepCommitted, "public", (1 << 63,)),
-    (StepCommitted, "public", (0,) * 33),
+    (StepCommitted, "public", (0,) * 8193),
     (StepCommitted, "run_id", bytes(31)),
     (StepCommitted, "run_id", bytearray(32)),
     (WitnessShard, "pre", bytes(32)),
@@ -158,7 +208,7 @@ def sent_unchecked(kind: type[Event], field: str, value: Any) -> bytes:
 
 @pytest.mark.parametrize(("kind", "field", "value"), cases(OUT_OF_RANGE))
 def test_a_value_out_of_range_is_refused_on_both_ways(kind: type[Event], field: str, value: Any) -> None:
-    python = tuple(value) if isinstance(value, list) else value
+    python = tuple(map(_part, value)) if isinstance(value, list) else value
     with pytest.raises(UsageError, match=rf"{kind.__name__}\.{field}: expected .*, got "):
         encode(sample(kind, **{field: python}))
     with pytest.raises(DecodeError, match=rf"{kind.__name__}\.{field}: expected .*, got "):
@@ -168,9 +218,9 @@ def test_a_value_out_of_range_is_refused_on_both_ways(kind: type[Event], field: 
 @pytest.mark.parametrize("hyper", HYPERS.values(), ids=HYPERS)
 def test_hyper_parameters_that_are_not_one_sorted_set_are_refused_on_both_ways(hyper: list[dict[str, Any]]) -> None:
     with pytest.raises(UsageError, match="sorted by name"):
-        encode(sample(RunStarted, hyper=tuple(Hyper(**h) for h in hyper)))
+        encode(sample(RunStarted, groups=(group(hyper=tuple(Hyper(**h) for h in hyper)),)))
     with pytest.raises(DecodeError, match="sorted by name"):
-        decode(sent_unchecked(RunStarted, "hyper", hyper), {RunStarted}, CAP)
+        decode(sent_unchecked(RunStarted, "groups", [GROUP | {"hyper": hyper}]), {RunStarted}, CAP)
 
 
 @pytest.mark.parametrize(("kind", "field", "value"), cases(IN_RANGE))

@@ -7,12 +7,15 @@ from typing import Any, get_args
 import pytest
 
 from schemas.events import (
+    Block,
     CheckpointIssued,
     DeadLetter,
     Event,
+    Group,
     Hyper,
     ProofAttached,
     RunStarted,
+    ScheduleKind,
     StepCommitted,
     StepProven,
     WitnessShard,
@@ -28,7 +31,7 @@ HOUR = 3_600_000
 
 def test_partitions_retention_and_caps_are_the_agreed_ones() -> None:
     assert {t.name: (t.partitions, t.retention_ms, t.cap) for t in TOPICS.values()} == {
-        "steps": (4, -1, 65_536),
+        "steps": (4, -1, 720_000),
         "witness": (8, 24 * HOUR, 900_000),
         "proofs": (4, -1, 65_536),
         "ledger": (1, -1, 4_096),
@@ -66,11 +69,20 @@ def test_no_cap_is_beyond_what_the_event_log_takes() -> None:
             RunStarted,
             {
                 "name": "\U0001f600" * 128,
-                "hyper": tuple(Hyper(f"{n:02}" + "\U0001f600" * 126, 0.1) for n in range(16)),
-                "schedule": (0.1,) * 4096,
+                "groups": (
+                    Group(
+                        tuple(Hyper(f"{n:02}" + "\U0001f600" * 126, 0.1) for n in range(16)),
+                        0.1,
+                        ScheduleKind.TABLE,
+                        (0.1,) * 4096,
+                    ),
+                )
+                * 16,
+                "blocks": (Block(15, 1 << 20, 62, 62, 62, (1 << 31) - 1),) * 1024,
+                "beacon": "\U0001f600" * 256,
             },
         ),
-        (StepCommitted, {"public": (-(1 << 63),) * 32}),
+        (StepCommitted, {"public": (-(1 << 63),) * 8192, "rates": (0.1,) * 16, "shifts": (8,) * 1024}),
         (StepProven, {"step": (1 << 63) - 1}),
         (ProofAttached, {"proof": bytes(60_000), **{f"{c}_path": (bytes(32),) * 20 for c in ("pre", "post", "work")}}),
         (

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from schemas.events import (
     Anchored,
+    Block,
     CheckpointIssued,
     DeadLetter,
     EnclaveAttested,
+    EpochClosed,
     Event,
     EvidenceClass,
+    Group,
     Hyper,
     ProofAttached,
     Role,
@@ -29,6 +32,7 @@ from schemas.events import (
     SrsClass,
     StepCommitted,
     StepProven,
+    StepRecorded,
     WitnessShard,
 )
 from schemas.signing import key_id
@@ -72,20 +76,26 @@ SAMPLES: dict[type[Event], Event] = {
             nonce=digest("nonce"),
             trainer_key_id=digest("trainer"),
             optimizer="adam",
-            hyper=(Hyper("beta1", 0.9), Hyper("beta2", 0.999), Hyper("eps", 1e-8)),
-            max_lr=0.01,
-            schedule_kind=ScheduleKind.TABLE,
-            schedule=(0.01, 0.005, 0.0),
-            scale_w=21,
-            scale_g=14,
-            guard=4,
-            clip=16382,
+            groups=(
+                Group(
+                    (Hyper("beta1", 0.9), Hyper("beta2", 0.999), Hyper("eps", 1e-8)),
+                    0.01,
+                    ScheduleKind.TABLE,
+                    (0.01, 0.005, 0.0),
+                ),
+            ),
+            blocks=(Block(0, 8, 21, 14, 4, 16382),),
             proof_system="ezkl",
             circuit_id=digest("circuit"),
             srs_id=digest("srs"),
             srs_class=SrsClass.DEV,
             shard_size=5320,
             shards=8,
+            sampled=2,
+            beacon="file:" + "0f" * 32,
+            window=4,
+            epoch_steps=100,
+            max_rounding=0.25,
             state_root=digest("genesis"),
             data_key_id=digest("data key"),
         ),
@@ -93,13 +103,15 @@ SAMPLES: dict[type[Event], Event] = {
             run_id=digest("run"),
             step=1,
             previous=digest("run"),
-            lr=0.01,
+            rates=(0.01,),
+            shifts=(-8, 0, 8),
             public=(0, 65528, -1, 1 << 40, -(1 << 63), (1 << 63) - 1),
             state_root=digest("state 1"),
             work_root=digest("work 1"),
             saturated=3,
             underflow=1200,
             limited=0,
+            rounding=0.125,
         ),
         RunFinished(digest("run"), digest("step 300"), 300, digest("state 300")),
         WitnessShard(
@@ -128,7 +140,26 @@ SAMPLES: dict[type[Event], Event] = {
             work_path=_PATH,
         ),
         RunOpened(digest("run")),
-        StepProven(digest("run"), 1, digest("step 1"), digest("proofs 1"), digest("state 1"), digest("work 1")),
+        StepRecorded(digest("run"), 1, digest("step 1")),
+        StepProven(
+            digest("run"),
+            1,
+            digest("step 1"),
+            digest("proofs 1"),
+            digest("challenge 1"),
+            digest("state 1"),
+            digest("work 1"),
+        ),
+        EpochClosed(
+            digest("run"),
+            3,
+            201,
+            300,
+            digest("state 200"),
+            digest("state 300"),
+            digest("step 300"),
+            digest("entries"),
+        ),
         RunClosed(digest("run"), digest("finished"), 300),
         CheckpointIssued(_NOTE),
         Anchored("file:///var/lib/anchor", 5, 12, digest("root"), digest("checkpoint"), b"receipt"),
@@ -142,6 +173,18 @@ def sample(kind: type[E], **changes: Any) -> E:
     found: Any = SAMPLES[kind]  # type: ignore[index]
     changed: E = replace(found, **changes)
     return changed
+
+
+def declared(start: RunStarted, **changes: Any) -> RunStarted:
+    """``start`` with some fields of its first group or first block changed, or of its own."""
+    group = {k: v for k, v in changes.items() if k in Group.__dataclass_fields__}
+    block = {k: v for k, v in changes.items() if k in Block.__dataclass_fields__ and k != "shards"}
+    own = {k: v for k, v in changes.items() if k not in group and k not in block}
+    if group:
+        own["groups"] = (replace(start.groups[0], **group), *start.groups[1:])
+    if block:
+        own["blocks"] = (replace(start.blocks[0], **block), *start.blocks[1:])
+    return replace(start, **own)
 
 
 SAMPLE_ENVELOPE = Signed(b"body", digest("key"), point("signature"))
@@ -175,6 +218,23 @@ hypers = (
     .map(tuple)
 )
 
+_groups = st.builds(
+    Group,
+    hyper=hypers,
+    max_lr=st.floats(0.0, sys.float_info.max, exclude_min=True),
+    schedule_kind=st.sampled_from(ScheduleKind),
+    schedule=st.lists(rates, max_size=50).map(tuple),
+)
+_blocks = st.builds(
+    Block,
+    group=st.integers(0, 15),
+    shards=st.integers(1, 1 << 20),
+    scale_w=st.integers(0, 62),
+    scale_g=st.integers(0, 62),
+    guard=st.integers(0, 62),
+    clip=st.integers(1, (1 << 31) - 1),
+)
+
 STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
     EnclaveAttested: st.builds(
         EnclaveAttested,
@@ -190,20 +250,19 @@ STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
         nonce=ids,
         trainer_key_id=ids,
         optimizer=tokens,
-        hyper=hypers,
-        max_lr=st.floats(0.0, sys.float_info.max, exclude_min=True),
-        schedule_kind=st.sampled_from(ScheduleKind),
-        schedule=st.lists(rates, max_size=50).map(tuple),
-        scale_w=st.integers(0, 62),
-        scale_g=st.integers(0, 62),
-        guard=st.integers(0, 62),
-        clip=st.integers(1, (1 << 31) - 1),
+        groups=st.lists(_groups, min_size=1, max_size=3).map(tuple),
+        blocks=st.lists(_blocks, min_size=1, max_size=5).map(tuple),
         proof_system=tokens,
         circuit_id=ids,
         srs_id=ids,
         srs_class=st.sampled_from(SrsClass),
         shard_size=st.integers(1, (1 << 31) - 1),
         shards=st.integers(1, 1 << 20),
+        sampled=st.integers(0, 1 << 20),
+        beacon=st.one_of(st.just(""), texts(256)),
+        window=st.integers(0, (1 << 31) - 1),
+        epoch_steps=st.integers(0, (1 << 31) - 1),
+        max_rounding=st.floats(0.0, 1.0),
         state_root=ids,
         data_key_id=ids,
     ),
@@ -212,13 +271,15 @@ STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
         run_id=ids,
         step=steps,
         previous=ids,
-        lr=rates,
+        rates=st.lists(rates, min_size=1, max_size=4).map(tuple),
+        shifts=st.lists(st.integers(-8, 8), max_size=5).map(tuple),
         public=publics,
         state_root=ids,
         work_root=ids,
         saturated=counts,
         underflow=counts,
         limited=counts,
+        rounding=st.floats(0.0, 1.0),
     ),
     RunFinished: st.builds(RunFinished, run_id=ids, previous=ids, steps=counts, state_root=ids),
     WitnessShard: st.builds(
@@ -249,8 +310,27 @@ STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
         work_path=paths,
     ),
     RunOpened: st.builds(RunOpened, run_id=ids),
+    StepRecorded: st.builds(StepRecorded, run_id=ids, step=steps, event_id=ids),
     StepProven: st.builds(
-        StepProven, run_id=ids, step=steps, event_id=ids, proofs_digest=ids, state_root=ids, work_root=ids
+        StepProven,
+        run_id=ids,
+        step=steps,
+        event_id=ids,
+        proofs_digest=ids,
+        challenge=ids,
+        state_root=ids,
+        work_root=ids,
+    ),
+    EpochClosed: st.builds(
+        EpochClosed,
+        run_id=ids,
+        epoch=steps,
+        first_step=steps,
+        last_step=steps,
+        before=ids,
+        after=ids,
+        last_event=ids,
+        entries_root=ids,
     ),
     RunClosed: st.builds(RunClosed, run_id=ids, event_id=ids, steps=counts),
     CheckpointIssued: st.builds(

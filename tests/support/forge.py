@@ -26,12 +26,13 @@ from consumers.ledger.runner import LedgerRunner
 from consumers.options import Reporter
 from consumers.verifying import Verifiers
 from ledger.checkpoint import sign_checkpoint
-from ledger.entries import leaf_data, proofs_digest
+from ledger.entries import NO_CHALLENGE, Entry, leaf_data, proofs_digest
 from ledger.tree import Tree
 from schemas.codec import decode, encode
 from schemas.events import (
     Anchored,
     CheckpointIssued,
+    EpochClosed,
     Event,
     EvidenceClass,
     ProofAttached,
@@ -48,6 +49,7 @@ from schemas.keyring import introduction
 from schemas.signing import Opened, decode_unverified, event_id, seal
 from schemas.topics import TOPICS
 from schemas.wire import open_event_log
+from tests.support.events import declared
 from tests.support.pipeline import ORIGIN
 from tests.support.sound_run import SoundRun
 from zk_autograd.errors import DecodeError, VerificationError, ZkAutogradError
@@ -61,7 +63,6 @@ from zk_autograd.tee.evidence import simulate
 from zk_autograd.tee.keys import SigningKey
 
 ChainEvent: TypeAlias = RunStarted | StepCommitted | RunFinished
-Entry: TypeAlias = RunOpened | StepProven | RunClosed
 Slot: TypeAlias = tuple[int, int]
 
 SIGNER = {
@@ -239,9 +240,9 @@ class Story:
         return self.events[0]
 
     def edit(self, kind: type[ChainEvent], step: int | None = None, **changes: Any) -> None:
-        """Changes the events of a kind (and, for steps, of one number)."""
+        """Changes the events of a kind (and, for steps, of one number); of a start, also its first group or block."""
         self.events = [
-            replace(e, **changes) if isinstance(e, kind) and (step is None or getattr(e, "step", None) == step) else e
+            _changed(e, changes) if isinstance(e, kind) and (step is None or getattr(e, "step", None) == step) else e
             for e in self.events
         ]
 
@@ -307,13 +308,15 @@ class Case:
             anchors={open_anchor(self.anchor_uri).identity() or "": self.anchor_uri},
         )
 
-    def audit(self, policy: Policy | None = None, live: bool = True, origin: str | None = ORIGIN) -> Audit:
+    def audit(
+        self, policy: Policy | None = None, live: bool = True, origin: str | None = ORIGIN, epoch: int | None = None
+    ) -> Audit:
         """The audit of ``run_id`` under the pinned policy, or another."""
         chosen = policy or self.policy
         with open_event_log(f"{self.log.url}?mode=ro", create=False) as log:
             found = collect(log, self.run_id, chosen)
         anchors = [open_anchor(self.anchor_uri)] if live else []
-        return audit(found, self.run_id, chosen, self.circuits, self._verify, anchors, origin)
+        return audit(found, self.run_id, chosen, self.circuits, self._verify, anchors, origin, epoch=epoch)
 
     def _verify(self, circuit: Circuit, jobs: Sequence[tuple[bytes, tuple[int, ...]]]) -> list[Verdict]:
         return [self._verdict(circuit, proof, public) for proof, public in jobs]
@@ -400,6 +403,10 @@ class Case:
         self.log.append("anchors", self.insider.seal("anchors", event))
 
 
+def _changed(event: ChainEvent, changes: dict[str, Any]) -> ChainEvent:
+    return declared(event, **changes) if isinstance(event, RunStarted) else replace(event, **changes)
+
+
 def _honest_entries(told: list[ChainEvent], ids: list[bytes], proofs: dict[Slot, ProofAttached]) -> list[Entry]:
     """What the ledger would say of these events and proofs if it looked at none of them."""
     start, run_id = told[0], ids[0]
@@ -409,7 +416,15 @@ def _honest_entries(told: list[ChainEvent], ids: list[bytes], proofs: dict[Slot,
         if isinstance(event, StepCommitted):
             row = [proofs.get((event.step, s)) for s in range(start.shards)]
             digest = proofs_digest([event_id(encode(p)) for p in row if p is not None])
-            entries.append(StepProven(run_id, event.step, name, digest, event.state_root, event.work_root))
+            roots = (event.state_root, event.work_root)
+            entries.append(StepProven(run_id, event.step, name, digest, NO_CHALLENGE, *roots))
+            size, last = start.epoch_steps, event.step
+            if size and (last % size == 0 or (isinstance(told[-1], RunFinished) and event is told[-2])):
+                first = (last - 1) // size * size + 1
+                before = start.state_root if first == 1 else told[first - 1].state_root  # type: ignore[union-attr]
+                proven = [encode(e) for e in entries if isinstance(e, StepProven) and e.step >= first]
+                number, closed = (last - 1) // size + 1, (before, event.state_root, name, Tree(proven).root())
+                entries.append(EpochClosed(run_id, number, first, last, *closed))
         elif isinstance(event, RunFinished):
             entries.append(RunClosed(run_id, name, event.steps))
     return entries

@@ -29,7 +29,7 @@ from schemas.events import Role
 from schemas.wire import open_event_log
 from zk_autograd.errors import ZkAutogradError
 from zk_autograd.eventlog.base import EventLog
-from zk_autograd.fixed_point import Format
+from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.home import Home
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import OPS, Circuit, Ints, Limits, check_bounds
@@ -46,8 +46,8 @@ class Step:
     """What the recorder reads of a step."""
 
     step: int
-    lr: float
-    public: Public
+    rates: tuple[float, ...]
+    public: tuple[Public, ...]
     pre: dict[str, Ints]
     post: dict[str, Ints]
     g: Ints
@@ -55,6 +55,8 @@ class Step:
     saturated: int = 0
     underflow: int = 0
     limited: int = 0
+    rounding: float = 0.0
+    shifts: tuple[int, ...] = ()
 
 
 class NumpyOptimizer:
@@ -66,6 +68,8 @@ class NumpyOptimizer:
         self.hyper = dict(self.statement.defaults)
         self.format: Format = self.statement.choose_format(self.hyper, LR, 1.0, self.P)
         self.parameter_count = count
+        self.groups = [self.hyper]
+        self.blocks = [ParameterBlock(0, count, self.format)]
         self._rng = np.random.default_rng(seed)
         self._state = {n: np.zeros(count, dtype=np.int64) for n in self.statement.state}
         self._state["w"] = self._rng.integers(-(2**self.format.scale_w), 2**self.format.scale_w, count)
@@ -83,7 +87,7 @@ class NumpyOptimizer:
         pub = self.statement.public_integers(self.hyper, lr, number, self.format, self.P)
         post, hints = self.statement.advance(self._state, g, pub, self.P, OPS)
         assert not check_bounds(self.statement, self._state, post, g, hints, pub, self.P)
-        self.last_step = Step(number, lr, pub, self._state, post, g, hints)
+        self.last_step = Step(number, (lr,), (pub,), self._state, post, g, hints)
         self._state = post
 
 

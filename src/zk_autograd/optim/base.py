@@ -12,7 +12,7 @@ import torch
 from torch.optim.optimizer import ParamsT
 
 from zk_autograd.errors import FormatError, UsageError
-from zk_autograd.fixed_point import Format
+from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.optim.advance import advance
 from zk_autograd.optim.layout import FlatParameters
 from zk_autograd.optim.record import Ints, StepRecord, as_array
@@ -101,6 +101,16 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         return self._format
 
     @property
+    def groups(self) -> list[dict[str, float]]:
+        """The statement's hyper-parameters by its own names, for each parameter group of the run."""
+        return [dict(self._hyper)]
+
+    @property
+    def blocks(self) -> list[ParameterBlock]:
+        """The covered parameters in committed order, as blocks of one format each."""
+        return [ParameterBlock(0, self.parameter_count, self._format)]
+
+    @property
     def hyper(self) -> dict[str, float]:
         """The statement's hyper-parameters by its own names."""
         return dict(self._hyper)
@@ -158,14 +168,14 @@ class FixedPointOptimizer(torch.optim.Optimizer):
                 )
         self._flat.check_weights()
         maximize = bool(self._declared["maximize"])
-        g, saturated, underflow = self._flat.read_gradients(self._format, self._missing_as_zero, maximize)
+        g, saturated, underflow, rounding = self._flat.read_gradients(self._format, self._missing_as_zero, maximize)
         number = self._step + 1
         public = self._statement.public_integers(self._hyper, lr, number, self._format, self._P)
         taken = advance(self._statement, self._integers, g, public, self._P)
         tensors = {"pre": self._integers, "post": taken.post, "hints": taken.hints, "work": {"g": taken.g}}
         self._flat.write_weights(taken.post["w"], self._format)
         self._integers, self._step = taken.post, number
-        self._last = StepRecord(number, lr, public, saturated, underflow, taken.limited, tensors)
+        self._last = StepRecord(number, (lr,), (public,), (), saturated, underflow, taken.limited, rounding, tensors)
         return loss
 
     @torch.no_grad()

@@ -82,7 +82,7 @@ class FlatParameters:
 
     def read_gradients(
         self, fmt: Format, missing_as_zero: bool, negated: bool = False
-    ) -> tuple[torch.Tensor, int, int]:
+    ) -> tuple[torch.Tensor, int, int, float]:
         """The gradients as integers at ``scale_g``, halves rounded up and clipped to ``fmt.clip``.
 
         Args:
@@ -90,7 +90,8 @@ class FlatParameters:
             negated: take them with the other sign.
 
         Returns:
-            int64 of shape (count,); how many were clipped; how many were not zero and became zero.
+            int64 of shape (count,); how many were clipped; how many were not zero and became zero; the norm of what
+            was taken from the gradient over the gradient's norm, 0 to 1.
         Raises:
             UsageError: a gradient is missing or sparse.
             FormatError: a gradient is not finite.
@@ -122,12 +123,16 @@ class FlatParameters:
             )
         nonzero = int(torch.count_nonzero(wide))
         scale, saturated = 2.0**fmt.scale_g, 0
-        wide.mul_(scale).add_(0.5).floor_()
+        exact = wide.mul_(scale).clone()
+        wide.add_(0.5).floor_()
         if high * scale >= fmt.clip + 0.5 or low * scale < -fmt.clip - 0.5:
             saturated = int(torch.count_nonzero(wide.abs() > fmt.clip))
             wide.clamp_(-fmt.clip, fmt.clip)
+        norm = float(torch.linalg.vector_norm(exact))
+        lost = float(torch.linalg.vector_norm(exact.sub_(wide)))
         integers = wide.to(torch.int64)
-        return integers, saturated, nonzero - int(torch.count_nonzero(integers))
+        underflow = nonzero - int(torch.count_nonzero(integers))
+        return integers, saturated, underflow, min(lost / norm, 1.0) if norm else 0.0
 
     def _bad(self, flat: torch.Tensor, limit: float = math.inf) -> Iterator[tuple[str, int]]:
         """Name and index of the first element of each parameter that is not a number below ``limit`` in size."""

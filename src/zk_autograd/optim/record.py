@@ -31,19 +31,23 @@ class StepRecord:
 
     Attributes:
         step: number of the step, from 1.
-        lr: learning rate that was used.
-        public: the step's public integers.
+        rates: learning rate of each parameter group.
+        public: the step's public integers, by block.
+        shifts: by how many bits each block's ``scale_g`` grew with the step; empty if none did.
         saturated: gradient elements that were clipped to the format's largest value.
         underflow: gradient elements that were not zero and became zero.
         limited: gradient elements that were replaced by zero, since the step would have left the circuit's table.
+        rounding: norm of what rounding and clipping took from the gradient, over the gradient's norm; 0 to 1.
     """
 
     step: int
-    lr: float
-    public: Public
+    rates: tuple[float, ...]
+    public: tuple[Public, ...]
+    shifts: tuple[int, ...]
     saturated: int
     underflow: int
     limited: int
+    rounding: float
     tensors: Mapping[str, Mapping[str, torch.Tensor]] = field(repr=False)
     """``pre``, ``post``, ``hints`` and ``work`` (which holds ``g``) on the optimizer's device, by name."""
 
