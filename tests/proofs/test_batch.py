@@ -232,3 +232,9 @@ def test_a_verifier_reads_its_own_copies(adam: Proved, tmp_path: Path) -> None:
         assert isinstance(verifier.verify(adam.proof, adam.columns.hyper), Commitments)
         found = verifier.verify_many([(adam.proof, adam.columns.hyper)] * 2)
     assert all(isinstance(f, Commitments) for f in found)
+
+
+def test_a_circuit_whose_files_are_gone_is_no_verdict(adam: Proved, tmp_path: Path) -> None:
+    for circuit in (replace(adam.circuit, directory=tmp_path), replace(adam.circuit, srs_path=tmp_path / "srs")):
+        with pytest.raises(ProofSystemError, match="cannot be read"):
+            EzklVerifier(circuit)

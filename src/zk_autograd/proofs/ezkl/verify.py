@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cached_property
 
 import ezkl
@@ -41,18 +41,22 @@ class EzklVerifier(Verifier):
 
     def __init__(self, circuit: Circuit) -> None:
         self._circuit = circuit
-        logrows = (circuit.P + 8).bit_length() - 1
-        self._committer = KzgCommitter(circuit.srs_path, logrows, len(circuit.statement.public))
         self._hyper: dict[tuple[int, ...], bytes] = {}
-        self._manager = private_folder()
-        self._folder = self._manager.__enter__()
-        # EZKL reads its files anew for each proof; of the SRS (8 MB and more) a verifier needs a few points.
-        for name in ("settings.json", "vk.key"):
-            shutil.copyfile(circuit.directory / name, self._folder / name)
-        write_verifier_srs(circuit.srs_path, logrows, self._folder / "srs")
+        logrows = (circuit.P + 8).bit_length() - 1
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(private_folder())
+            try:
+                self._committer = KzgCommitter(circuit.srs_path, logrows, len(circuit.statement.public))
+                # EZKL reads its files anew for each proof; of the SRS (8 MB and more) a verifier needs a few points.
+                for name in ("settings.json", "vk.key"):
+                    shutil.copyfile(circuit.directory / name, self._folder / name)
+                write_verifier_srs(circuit.srs_path, logrows, self._folder / "srs")
+            except OSError as error:
+                raise ProofSystemError(f"circuit {circuit.id.hex()}: its files cannot be read ({error})") from None
+            self._opened = stack.pop_all()
 
     def close(self) -> None:
-        self._manager.__exit__(None, None, None)
+        self._opened.close()
 
     def hyper_commitment(self, hyper: Sequence[int]) -> bytes:
         """Commitment (POINT_BYTES) of a step's public integers."""
