@@ -167,7 +167,8 @@ class Fold:
             )
         if proof.shard >= chain.start.shards:
             raise VerificationError(
-                f"run {chain.name}, step {proof.step}: no shard {proof.shard}, there are {chain.start.shards}"
+                f"run {chain.name}, step {proof.step}, shard {proof.shard}: no such step or shard "
+                f"(shards {chain.start.shards})"
             )
         if chain.start.sampled:
             drawn = self._draw(run, proof.step)
@@ -248,7 +249,8 @@ class Fold:
         return out
 
     def _close_epoch(self, run: _Run) -> list[Entry]:
-        if not run.epoch.size or not ends_epoch(run.chain, run.entered):
+        # After a restart the steps of entries that are there already come again, one by one.
+        if not run.epoch.size or run.entered > len(run.chain.steps) or not ends_epoch(run.chain, run.entered):
             return []
         entry = epoch_closed(run.chain, run.entered, run.epoch)
         run.epoch = Tree()
