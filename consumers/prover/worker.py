@@ -10,7 +10,7 @@ and its partition with it: the others go on, since what it waits for may be a pr
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consumers.dead_letters import dead_letter
 from consumers.options import Reporter
@@ -32,8 +32,20 @@ from zk_autograd.tee.keys import SigningKey, load_data_key
 ATTEMPTS = 2
 """How often a proof is tried."""
 
+BATCH = 64
+"""Of so many witnesses that are not drawn the offsets are committed at once, at most."""
+
 DRAW_LIMIT = 3600.0
 """Seconds without news of a sampled run after which its witnesses no longer keep others waiting."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A witness that waits for its draw, opened already."""
+
+    record: Record
+    opened: Opened[WitnessShard]
+    start: RunStarted
 
 
 @dataclass
@@ -61,13 +73,13 @@ class Worker:
     skip_foreign: bool = False
     draws: Draws | None = None
     draw_limit: float = DRAW_LIMIT
-    held: dict[TopicPartition, Record] = field(default_factory=dict)
+    held: dict[TopicPartition, Held] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._committers: dict[bytes, Committer] = {}
-        self._waiting: dict[
-            bytes, tuple[float, int]
-        ] = {}  # by run: since when there is no news, and how much there was
+        # By run: since when there is no news, and how much there was.
+        self._waiting: dict[bytes, tuple[float, int]] = {}
+        self._passed: list[Record] = []  # not drawn, and not yet consumed; without their values
         self.proven = 0
 
     def run_once(self, timeout: float) -> int:
@@ -79,14 +91,16 @@ class Worker:
         taken = 0
         if self.held and self.draws is not None:
             self.draws.refresh()
-            for record in list(self.held.values()):
-                taken += self.held.get((record.topic, record.partition)) is record and self.take(record)
+            for place, each in list(self.held.items()):
+                taken += self.held.get(place) is each and self._take(each.record, each)
         for record in self.group.poll(timeout=0.0 if taken else timeout, max_records=1, paused=self.held.keys()):
             if (record.topic, record.partition) in self.held:
                 # The partition was away and came back meanwhile: everything again, from what is committed.
                 self._start_again()
                 break
             taken += self.take(record)
+        if not taken and self._passed:
+            self._commit([])
         return taken
 
     def take(self, record: Record) -> bool:
@@ -96,16 +110,25 @@ class Worker:
             EventLogError: the log is gone; nothing was lost, the record will be delivered again.
             UsageError: this prover cannot do it, and says why; the record is left to others.
         """
+        return self._take(record, None)
+
+    def _take(self, record: Record, held: Held | None) -> bool:
         out: list[tuple[str, bytes, bytes]] = []
         try:
-            opened, start = self._open(record)
+            opened, start = (held.opened, held.start) if held else self._open(record)
             # A prover that is restarted, or a witness that is played again, must not make a second proof of one
             # witness: it would cost time, and open the same columns at further points.
             drawn = self._drawn(opened, start)
             if drawn is None:
-                self.held[record.topic, record.partition] = record
+                self.held[record.topic, record.partition] = held or Held(record, opened, start)
                 return False
-            if drawn and not self.answered.has(opened.event.run_id, opened.event.step, opened.event.shard):
+            if not drawn:
+                self.held.pop((record.topic, record.partition), None)
+                self._passed.append(replace(record, value=b""))
+                if len(self._passed) >= BATCH:
+                    self._commit([])
+                return True
+            if not self.answered.has(opened.event.run_id, opened.event.step, opened.event.shard):
                 out.append(("proofs", opened.event.run_id, self._prove(opened.event, start)))
         except EventLogError:
             raise
@@ -123,20 +146,28 @@ class Worker:
             letter = dead_letter(record, Role.PROVER, error, self.key)
             out.append(("dead-letters", record.topic.encode(), letter))
         self.held.pop((record.topic, record.partition), None)
+        self._passed.append(record)
+        self._commit(out)
+        return True
+
+    def _commit(self, out: list[tuple[str, bytes, bytes]]) -> None:
+        """Publishes what came of the last record, and consumes it with those that were passed over before."""
+        passed, self._passed = self._passed, []
+        last = passed[-1]
         try:
             with self.producer.transaction() as transaction:
                 for topic, key, value in out:
                     transaction.send(topic, key, value)
-                transaction.consumed(self.group, [record])
+                transaction.consumed(self.group, passed)
         except PartitionLostError as error:
-            # The group gave the partition to another prover meanwhile; it will prove the record, we drop our work.
-            self.report(f"lost {record.topic}/{record.partition}: {error}", lost=True, offset=record.offset)
+            # The group gave a partition to another prover meanwhile; it will prove the record, we drop our work.
+            self.report(f"lost {last.topic}/{last.partition}: {error}", lost=True, offset=last.offset)
             self._start_again()
-        return True
 
     def _start_again(self) -> None:
         """From the committed offsets: what is held will be delivered again, to whom its partition belongs now."""
         self.held.clear()
+        self._passed.clear()
         self.group.rewind()
 
     def _drawn(self, opened: Opened[WitnessShard], start: RunStarted) -> bool | None:
@@ -152,7 +183,7 @@ class Worker:
         if self.draws is None:
             raise VerificationError(f"{where}: this prover takes no sampled runs")
         draw = self.draws.of(event.run_id, start, event.step)
-        if draw is None:
+        if draw is None and not self.held:  # else they were read on a moment ago
             self.draws.refresh()
             draw = self.draws.of(event.run_id, start, event.step)
         if draw is not None:

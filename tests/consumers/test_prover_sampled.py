@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -145,24 +145,35 @@ def test_a_run_that_waits_holds_no_other_run_up(bench: Bench) -> None:
     assert len(bench.letters()) == 3
 
 
-def test_a_run_that_has_come_to_a_halt_is_given_up_for_the_others(bench: Bench) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The prover's clock, which a test sets."""
+    now = SimpleNamespace(seconds=0.0)
+    now.monotonic = lambda: now.seconds
+    monkeypatch.setattr("consumers.prover.worker.time", now)
+    return now
+
+
+def test_a_run_that_has_come_to_a_halt_is_given_up_for_the_others(bench: Bench, clock: SimpleNamespace) -> None:
     """Its ledger or beacon is gone, or its drawn shard cannot be proven: nobody waits for ever."""
     without(bench.case, "anchors")
-    worker = bench.worker(draw_limit=0.3)
+    worker = bench.worker(draw_limit=100)
     assert bench.run(worker, rounds=10) == 0
-    time.sleep(0.35)
+    clock.seconds += 99
+    assert bench.run(worker, rounds=10) == 0
+    clock.seconds += 1
     assert bench.run(worker) == STEPS * SHARDS
     assert all("not drawn, and nothing new of its run" in reason for reason in bench.letters())
     assert len(bench.letters()) == STEPS * SHARDS
 
 
-def test_a_run_that_gets_on_is_waited_for(bench: Bench) -> None:
+def test_a_run_that_gets_on_is_waited_for(bench: Bench, clock: SimpleNamespace) -> None:
     """Every entry and every proof of the run begins the wait anew."""
     without(bench.case, "anchors")
-    worker, told = bench.worker(draw_limit=0.4), Teller(bench.case)
+    worker, told = bench.worker(draw_limit=100), Teller(bench.case)
     for shard in range(4):
         assert bench.run(worker, rounds=10) == 0
-        time.sleep(0.25)
+        clock.seconds += 60
         # A proof of a slot that is not there yet, by a prover: whether it holds is for the ledger.
         another = replace(told.proofs[3], shard=shard, proof=bytes([shard]))
         bench.case.log.append("proofs", bench.case.insider.seal("proofs", another))
