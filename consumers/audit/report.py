@@ -58,8 +58,8 @@ def _sampled_lines(out: Audit) -> list[str]:
     lines += [f"    {100 * chance.probability:8.4f} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
     if sampling.abandoned:
         lines.append(
-            f"  {sampling.abandoned} other sampled run(s) of this log have recorded steps that were not proven: each "
-            "is one more try for who may choose which run to show."
+            f"  {sampling.abandoned} other sampled run(s) of this log have recorded steps that are not proven: unless it "
+            "still is to be, each is one more try for who may choose which run to show."
         )
     if sampling.beacon.startswith("file:"):
         lines.append(f"  INSECURE draw: {FILE_BEACON}")

@@ -45,7 +45,7 @@ class Sampling:
         count: shards of each step that are drawn.
         shards: of so many.
         draws: by step, for steps that are recorded and of which the record is covered by a receipt.
-        abandoned: other sampled runs of this log with recorded steps that were not proven.
+        abandoned: other sampled runs of this log with recorded steps that are not proven.
     """
 
     count: int
