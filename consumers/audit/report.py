@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -55,15 +56,20 @@ def _sampled_lines(out: Audit) -> list[str]:
         f"  sampled: {sampling.count} of {sampling.shards} shards of each step, drawn by {sampling.beacon} "
         f"(window {sampling.window}). A cheat is drawn with a probability of at least:"
     ]
-    lines += [f"    {100 * chance.probability:8.4f} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
+    lines += [f"    {_percent(chance.probability)} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
     if sampling.abandoned:
         lines.append(
-            f"  {sampling.abandoned} other sampled run(s) of this log have recorded steps that are not proven: unless it "
-            "still is to be, each is one more try for who may choose which run to show."
+            f"  {sampling.abandoned} other sampled run(s) of this log have recorded steps that are not proven: unless "
+            "that is still to come, each is one more try for who may choose which run to show."
         )
     if sampling.beacon.startswith("file:"):
         lines.append(f"  INSECURE draw: {FILE_BEACON}")
     return [*lines, f"  {NOT_SAMPLED}"]
+
+
+def _percent(probability: float) -> str:
+    """Rounded down: 100 is for what is certain."""
+    return f"{math.floor(probability * 1e6) / 1e4:8.4f}"
 
 
 def _sampled(out: Audit) -> dict[str, Any] | None:
