@@ -1,4 +1,4 @@
-"""Attacks on what EZKL's proofs leave unblinded: each confirms a guess where salt or noise is known, and fails where not.
+"""Attacks on what EZKL leaves unblinded: each confirms a guess where salt and noise are known, and fails where not.
 
 Real proofs of a small circuit. The attacker has a proof, the keys, and two guesses of a state of which one is right.
 He wants to know which. ``docs/zero-knowledge.md`` says why he cannot.
@@ -17,7 +17,7 @@ from zksnake._algebra import ec_bn254
 from tests.support.lookups import Guess, guess, idle_sums
 from tests.support.transcript import TINY, Opened, column_at, inverses, key_digest, lagrange, open_proof
 from zk_autograd.field import MODULUS
-from zk_autograd.proofs.base import Circuit, Columns, Committer, Ints, Limits
+from zk_autograd.proofs.base import Columns, Committer, Ints, Limits
 from zk_autograd.proofs.ezkl.commit import KzgCommitter
 from zk_autograd.proofs.ezkl.srs import lagrange_points
 from zk_autograd.proofs.ezkl.system import Ezkl, _circuit

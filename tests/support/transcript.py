@@ -85,7 +85,7 @@ class Layout:
 
 
 REAL = Layout(advice=13, lookups=9, products=5, pieces=4)
-"""2^15 rows and more, 3 inner columns: 4 committed and 9 inner columns; 3 look-up arguments and 6 for idle range checks."""
+"""2^15 rows and more, 3 inner columns: 4 committed and 9 inner columns; 3 look-up arguments, 6 of range checks."""
 
 TINY = Layout(advice=13, lookups=17, products=3, pieces=8)
 """2^12 rows: idle range checks take more columns, so the degree is 9, and one argument looks up all inner columns."""
@@ -93,7 +93,10 @@ TINY = Layout(advice=13, lookups=17, products=3, pieces=8)
 
 @dataclass(frozen=True)
 class Opened:
-    """A proof's parts. Points are POINT_BYTES each; ``sums`` and ``sums_next`` are the running sums at x and omega x."""
+    """A proof's parts: points, POINT_BYTES each, and field elements.
+
+    ``counts`` are the multiplicities at x, ``sums`` and ``sums_next`` the running sums at x and at omega x.
+    """
 
     columns: list[bytes]
     multiplicities: list[bytes]

@@ -43,7 +43,7 @@ PROFILES: dict[str, Profile] = {
     "small": Profile("small", logrows=15, columns=3, noise=576),
     "default": Profile("default", logrows=16, columns=3, noise=507),
 }
-"""``noise`` follows from the other two: see ``docs/zero-knowledge.md``, and ``proofs/ezkl/hiding.py`` for the numbers."""
+"""``noise`` follows from the other two, by ``noise_lookups`` in ``proofs/ezkl/hiding.py``."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def shape(logrows: int, columns: int) -> Shape:
 
 
 def salt_elements(openings: int = len(OPENED_AS)) -> int:
-    """Uniform elements that a column needs which is opened ``openings`` times (lemma 3): one more, for its commitment."""
+    """Uniform elements for a column that is opened ``openings`` times (lemma 3): one more, for its commitment."""
     return 1 + openings
 
 
