@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -21,9 +22,11 @@ from tests.support.transcript import (
     key_digest,
     lagrange,
     open_proof,
+    root_of_unity,
 )
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import POINT_BYTES, PROFILES
+from zk_autograd.proofs.ezkl.commit import TAIL
 from zk_autograd.proofs.ezkl.hiding import (
     COUNTS_SEEN,
     SECURITY,
@@ -202,3 +205,75 @@ def test_a_real_proof_shows_what_the_numbers_count(proved: Callable[[str], Prove
     noise = used[-circuit.noise :]
     assert flat[noise].tolist() == p.witness.noise.tolist()
     assert np.bincount(noise % INNER).tolist() == [circuit.noise // INNER] * INNER
+
+
+def test_blinds_of_the_products_reach_every_piece_of_the_quotient() -> None:
+    """Condition Q in small: 32 rows, the permutation argument's own formula, everything else at random.
+
+    Each of the first four products has one blind left when its four values are given. The quotient's four pieces depend
+    on these four blinds by an affine map; it is a bijection here, so its determinant is no zero polynomial.
+    """
+    rng, logrows, sets, pieces = random.Random(5), 5, 5, REAL.pieces
+    n, omega = 1 << logrows, root_of_unity(logrows)
+    end = n - TAIL  # the last row of a product that is no blind
+
+    def element() -> int:
+        return rng.randrange(MODULUS)
+
+    def times(a: list[int], b: list[int]) -> list[int]:
+        out = [0] * (len(a) + len(b) - 1)
+        for i, u in enumerate(a):
+            for j, v in enumerate(b):
+                out[i + j] += u * v
+        return [c % MODULUS for c in out]
+
+    def plus(a: list[int], b: list[int], factor: int = 1) -> list[int]:
+        pairs = itertools.zip_longest(a, b, fillvalue=0)
+        return [(u + factor * v) % MODULUS for u, v in pairs]
+
+    def of_rows(rows: list[int]) -> list[int]:
+        scale, turn = pow(n, -1, MODULUS), pow(omega, -1, MODULUS)
+        return [scale * sum(v * pow(turn, i * j, MODULUS) for i, v in enumerate(rows)) % MODULUS for j in range(n)]
+
+    def turned(a: list[int], rows: int) -> list[int]:
+        return [c * pow(omega, rows * i % n, MODULUS) % MODULUS for i, c in enumerate(a)]
+
+    def at(a: list[int], point: int) -> int:
+        return sum(c * pow(point, i, MODULUS) for i, c in enumerate(a)) % MODULUS
+
+    tau, x, y, beta, gamma = (element() for _ in range(5))
+    seen = [tau, x, omega * x % MODULUS, pow(omega, -TAIL, MODULUS) * x % MODULUS]
+    blinds = range(end + 1, n)
+    active = of_rows([int(i < end) for i in range(n)])
+    first = of_rows([int(i == 0) for i in range(n)])
+
+    def left_over() -> list[int]:
+        """The product that is zero in all rows but the blinds, and at all four points: one, up to a factor."""
+        matrix = [[lagrange(logrows, s)[r] for r in blinds] for s in seen]
+        minors = [determinant([row[:j] + row[j + 1 :] for row in matrix]) for j in range(len(blinds))]
+        return of_rows([0] * (end + 1) + [m * (-1) ** j % MODULUS for j, m in enumerate(minors)])
+
+    free = left_over()
+    assert any(free)
+    assert not any(at(free, s) for s in seen)
+    images = []
+    for s in range(sets - 1):
+        ahead, behind = [1], [1]
+        for j in range(3):
+            column, sigma = ([element() for _ in range(n)] for _ in range(2))
+            shifted = plus(of_rows(column), [gamma])
+            ahead = times(ahead, plus(shifted, of_rows(sigma), beta))
+            behind = times(behind, plus(shifted, [0, beta * pow(7, 3 * s + j + 1, MODULUS)]))
+        step = plus(times(turned(free, 1), ahead), times(free, behind), -1)
+        change = times(times(active, step), [pow(y, s + sets, MODULUS)])
+        # The first product starts at 1, and every next one where the last ended: constraints in the first row.
+        change = plus(change, times(first, free), pow(y, s, MODULUS))
+        change = plus(change, times(first, turned(free, -TAIL)), -pow(y, s + 1, MODULUS))
+        quotient = [0] * (pieces * n)
+        rest = change + [0] * (len(quotient) + n - len(change))
+        for i in range(len(rest) - 1, n - 1, -1):
+            quotient[i - n] = rest[i]
+            rest[i - n] = (rest[i - n] + rest[i]) % MODULUS
+        assert not any(rest[:n])  # no constraint notices the blinds
+        images.append([at(quotient[n * i : n * i + n], tau) for i in range(pieces)])
+    assert determinant(images) != 0
