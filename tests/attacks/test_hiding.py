@@ -188,17 +188,16 @@ def test_with_salt_and_noise_no_guess_is_confirmed(
 
 
 @pytest.mark.parametrize("confirms", ATTACKS)
-def test_only_salt_and_noise_stand_in_the_way(attack: Attack, bare: Shown, hidden: Shown, confirms: Confirm) -> None:
+def test_only_salt_and_noise_stand_in_the_way(attack: Attack, hidden: Shown, confirms: Confirm) -> None:
     """Who is given them confirms the guess; who lacks one element of a salt, or one draw, does not."""
     right, wrong = attack.guesses(hidden.witness)
     assert confirms(attack, hidden, right)
     assert not confirms(attack, hidden, wrong)
     noise = right.noise.copy()
     noise[-1] = (noise[-1] + 1) % attack.circuit.P
-    salts = {name: (*getattr(right, name)[:2], 0) for name in ("salt_pre", "salt_post", "salt_work")}
-    assert not confirms(
-        attack, hidden, replace(right, noise=noise) if confirms in BY_NOISE else replace(right, **salts)
-    )
+    pre, post, work = ((*salt[:2], 0) for salt in (right.salt_pre, right.salt_post, right.salt_work))
+    by_salt = replace(right, salt_pre=pre, salt_post=post, salt_work=work)
+    assert not confirms(attack, hidden, replace(right, noise=noise) if confirms in BY_NOISE else by_salt)
 
 
 @pytest.fixture(scope="module")

@@ -127,7 +127,7 @@ def distances(prime: int, rows: int, draws: int, points: int, seeds: int) -> tup
     generator = next(g for g in range(2, prime) if len({pow(g, e, prime) for e in range(prime - 1)}) == prime - 1)
     omega, table = pow(generator, (prime - 1) // rows, prime), rows - 8
     roots = [pow(omega, v, prime) for v in range(rows)]
-    found = []
+    found: list[float] = []
     while len(found) < seeds:
         at = [int(x) for x in rng.integers(0, prime, points)]
         if any(pow(x, rows, prime) == 1 for x in at) or len(set(at)) < points:
