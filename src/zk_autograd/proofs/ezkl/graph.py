@@ -9,7 +9,8 @@ The graph computes nothing that anyone reads: every bound is one look-up of ``si
 * ``hyper`` = the step's public integers
 
 Salt elements are sliced off and used by nothing; noise is looked up in every inner column in turn and hides
-what the look-ups' multiplicities and sums show, which are unblinded. Built with ``onnx.helper``: same bytes on every machine.
+what the look-ups' multiplicities and sums show, which are unblinded. Built with ``onnx.helper``: same bytes on every
+machine.
 """
 
 from __future__ import annotations
