@@ -8,8 +8,9 @@ The graph computes nothing that anyone reads: every bound is one look-up of ``si
 * ``work``  = [gradient | hints | noise | salt]
 * ``hyper`` = the step's public integers
 
-Salt elements are sliced off and used by nothing; noise is looked up, so that the look-up's unblinded
-multiplicities carry more fresh entropy than they reveal. Built with ``onnx.helper``: same bytes on every machine.
+Salt elements are sliced off and used by nothing; noise is looked up in every inner column in turn and hides
+what the look-ups' multiplicities and sums show, which are unblinded. Built with ``onnx.helper``: same bytes on every
+machine.
 """
 
 from __future__ import annotations
