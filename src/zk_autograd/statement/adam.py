@@ -26,7 +26,7 @@ from zk_autograd.fixed_point import (
     scale_for,
     weight_scale,
 )
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement, check_decay
+from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement, check_decay, dot
 
 GUARD = 2
 """Bits that v carries over g**2. The square root always fills the table, so each pair of them costs g one bit; more
@@ -194,27 +194,28 @@ class Adam(Statement):
         e = hints["e"] if self._decay == "l2" else g
         root = post["h"] if self._amsgrad else s
         s2 = s + s
-        dw = pre["w"] - post["w"]
+        # Minus dw and D - 1: so that c is one sum of products.
+        up = post["w"] - pre["w"]
         if self._decay == "decoupled":
-            dw = dw - hints["d"]
-        D = root + root + pub.E if self._amsgrad else s2 + pub.E
+            up = up + hints["d"]
+        last = (root + root if self._amsgrad else s2) + (pub.E - 1)
         q = post["v"] - s * s
-        c = post["m"] * pub.A - dw * D
+        c = dot((post["m"], pub.A), (up, last), plus=up)
         found = {
-            "m' is the rounded mean": pre["m"] * pub.b1 + e * pub.c1 + pub.r - post["m"] * P,
-            "v' is the rounded mean": pre["v"] * pub.b2 + e * e * pub.c2 + pub.r - post["v"] * P,
+            "m' is the rounded mean": dot((pre["m"], pub.b1), (e, pub.c1), (post["m"], -P), plus=pub.r),
+            "v' is the rounded mean": dot((pre["v"], pub.b2), (e, e * pub.c2), (post["v"], -P), plus=pub.r),
             "s*s <= v'": q,
             "v' <= s*s + 2s": s2 - q,
             "dw*D <= A*m'": c,
-            "A*m' < (dw+1)*D": D - 1 - c,
-            "|dw| < P/2": dw + P // 2,
+            "A*m' < (dw+1)*D": last - c,
+            "|dw| < P/2": up + (P - 1 - P // 2),
             "|g| < P/2": g + P // 2,
         }
         if self._decay == "l2":
-            found["e is g and the rounded decay"] = pre["w"] * pub.W + pub.r - (e - g) * P
+            found["e is g and the rounded decay"] = dot((pre["w"], pub.W), (e - g, -P), plus=pub.r)
             found["|e| < P/2"] = e + P // 2
         elif self._decay == "decoupled":
-            found["d is the rounded decay"] = pre["w"] * pub.W + pub.r - hints["d"] * P
+            found["d is the rounded decay"] = dot((pre["w"], pub.W), (hints["d"], -P), plus=pub.r)
             found["|d| < P/2"] = hints["d"] + P // 2
         if not self._amsgrad:
             found["s is an integer of the table"] = s

@@ -73,6 +73,8 @@ def _settings(job: dict[str, Any], ezkl: Any) -> Any:
     args.logrows, args.num_inner_cols = job["logrows"], job["columns"]
     args.lookup_range = (0, job["P"] - 1)
     args.ignore_range_check_inputs_outputs = True
+    # A dot product is laid out as such; EZKL's other way takes columns of its own.
+    args.disable_freivalds = True
     return _call(ezkl.gen_settings, job["model"], job["settings"], args)
 
 
