@@ -15,8 +15,8 @@ _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def peak(key_bytes: int) -> int:
-    """Bytes to set aside for one prover with a proving key of this size."""
-    return int(PEAK_OF_KEY * key_bytes) + PEAK_BASE
+    """Bytes to set aside for one prover with a proving key of this size; 0 without one."""
+    return int(PEAK_OF_KEY * key_bytes) + PEAK_BASE if key_bytes else 0
 
 
 def available(proc: Path = _PROC, cgroup: Path = _CGROUP) -> int | None:
@@ -43,11 +43,11 @@ def _cgroups(proc: Path, root: Path) -> Iterator[int]:
             )  # fmt: skip
         else:
             continue
-        # In a container the path may be the host's: what is not there is skipped, the mounted root is the container's.
-        folder = base / path.strip().lstrip("/")
-        for at in [folder, *folder.parents]:
-            if at == base or base in at.parents:
-                yield from _left(at, limit, used, cache)
+        # In a container the path may be the host's: what is not there is skipped, and the mounted root is its own.
+        inside = Path(path.strip().lstrip("/"))
+        above = [inside, *inside.parents] if ".." not in inside.parts else [Path()]
+        for at in above:
+            yield from _left(base / at, limit, used, cache)
 
 
 def _left(at: Path, limit: str, used: str, cache: str) -> Iterator[int]:

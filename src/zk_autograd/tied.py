@@ -9,7 +9,7 @@ import sys
 
 
 def end_with_parent(parent: int, signal: int) -> None:
-    """The kernel sends ``signal`` to this process when its parent dies (Linux); if it is dead already, this one ends."""
+    """Has the kernel send ``signal`` to this process when its parent dies (Linux); ends it if it is dead already."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, int(signal))  # PR_SET_PDEATHSIG
     if os.getppid() != parent:  # it died before it could be watched

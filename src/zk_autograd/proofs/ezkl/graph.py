@@ -34,6 +34,7 @@ class Graph:
     columns: int = 1
     cells: int = 0
     numbers: dict[int, Expr] = field(default_factory=dict)
+    repeated: dict[str, Expr] = field(default_factory=dict)
 
     def node(self, op: str, inputs: list[str], size: int, **attributes: Any) -> Expr:
         name = f"n{len(self.nodes)}"
@@ -57,11 +58,7 @@ class Graph:
 
     def cut(self, source: str, start: int, length: int) -> Expr:
         """Elements ``start .. start+length`` of a one-dimensional tensor; only re-indexes, no cells."""
-        ids = []
-        for label, value in (("start", start), ("stop", start + length), ("axis", 0)):
-            name = f"i_{label}_{value}"
-            self.constants[name] = np.array([value], dtype=np.int64)
-            ids.append(name)
+        ids = [self.indices(x) for x in (start, start + length, 0)]
         return self.node("Slice", [source, *ids], length)
 
     def join(self, parts: list[Expr]) -> Expr:
@@ -76,17 +73,27 @@ class Graph:
         factors = [[x if isinstance(x, Expr) else self.number(x) for x in side] for side in sides]
         size = max(x.size for side in factors for x in side)
         self.cells += size * rows * self.columns
-        products = self.node("Einsum", [self._stack(side, size) for side in factors], size, equation="ai,ai->i")
+        stacks = [self._stack(side, size) for side in factors]
+        products = self.node("Einsum", stacks, size, equation="ai,ai->i")
         return products + plus if extra and not inside else products
 
     def _stack(self, parts: list[Expr], size: int) -> str:
         """Name of the tensor whose rows are ``parts``; only re-indexes."""
-        wide = [x if x.size == size else self.node("Expand", [x.name, self.shape(size)], size) for x in parts]
-        return self.node("Reshape", [self.join(wide).name, self.shape(len(parts), size)], size).name
+        long = self.join([self._repeat(x, size) for x in parts])
+        return self.node("Reshape", [long.name, self.indices(len(parts), size)], size).name
 
-    def shape(self, *sizes: int) -> str:
-        name = "s" + "_".join(map(str, sizes))
-        self.constants[name] = np.array(sizes, dtype=np.int64)
+    def _repeat(self, one: Expr, size: int) -> Expr:
+        """``one`` as often as it takes; EZKL gives cells to ONNX's own way of saying so."""
+        long = self.repeated.get(one.name, one)
+        while long.size < size:
+            long = self.join([long, long])
+        self.repeated[one.name] = long
+        return self.cut(long.name, 0, size) if long.size > size else long
+
+    def indices(self, *values: int) -> str:
+        """Name of a constant that only says how to re-index."""
+        name = "i" + "_".join(map(str, values))
+        self.constants[name] = np.array(values, dtype=np.int64)
         return name
 
 
