@@ -132,12 +132,21 @@ def _peer(name: str) -> Job:
     return job | {"columns": [to_hex_list(np.rint(x * 2**SCALE).astype(int).tolist()) for x in drawn]}
 
 
-def _prove(job: Job, folder: Path) -> tuple[float, int]:
-    """Seconds and peak bytes of one proof, from the start of the prover's process to its end."""
+@dataclass(frozen=True)
+class Cost:
+    """Of one proof, from the start of the prover's process to its end: seconds, seconds of all cores, peak bytes."""
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+def prove(job: Job, folder: Path) -> Cost:
+    """Runs a proving job, with its secrets in ``folder``, where the proof is left as ``proof.json``."""
     own = {"verb": "prove", "folder": str(folder), "proof": str(folder / "proof.json")}
     began = time.perf_counter()
     answer = run_child(job | own, _LIMITS, secret=True)
-    return time.perf_counter() - began, int(answer["peak_memory"])
+    return Cost(time.perf_counter() - began, float(answer["cpu_seconds"]), int(answer["peak_memory"]))
 
 
 def _compare(optimizer: str, quick: bool) -> dict[str, Any]:
@@ -150,20 +159,24 @@ def _compare(optimizer: str, quick: bool) -> dict[str, Any]:
         folder = Path(name)
         for i in range(1 if quick else ROUNDS):
             say(f"round {i + 1}: {circuit.shard} parameters here, {direct.size} there")
-            ours.append(_prove(Ezkl._job(circuit, columns, folder), folder))
+            ours.append(prove(Ezkl._job(circuit, columns, folder), folder))
             proof = bytes(json.loads((folder / "proof.json").read_text())["proof"])
-            theirs.append(_prove(peer, folder))
+            theirs.append(prove(peer, folder))
             if not ezkl.verify(str(folder / "proof.json"), peer["settings"], peer["vk"], peer["srs"], False):
                 raise RuntimeError("the peer's proof does not verify")
     with Ezkl().verifier(circuit) as verifier:
         verifier.verify(proof, columns.hyper)
-    seconds, peer_seconds = (statistics.median(s for s, _ in runs) for runs in (ours, theirs))
+    seconds, peer_seconds = (statistics.median(c.wall for c in runs) for runs in (ours, theirs))
+    cpu, peer_cpu = (statistics.median(c.cpu for c in runs) for runs in (ours, theirs))
     value, peer_value = circuit.shard / seconds, direct.size / peer_seconds
     details = {
         "profile": profile.name, "rows": 2**profile.logrows, "peer_rows": 2**LOGROWS,
         "parameters_a_proof": circuit.shard, "peer_parameters_a_proof": direct.size,
         "seconds_a_proof": seconds, "peer_seconds_a_proof": peer_seconds,
-        "peak_memory_mb": max(m for _, m in ours) >> 20, "peer_peak_memory_mb": max(m for _, m in theirs) >> 20,
+        # What other load on the machine changes less.
+        "cpu_seconds_a_proof": cpu, "peer_cpu_seconds_a_proof": peer_cpu,
+        "ratio_in_cpu_seconds": circuit.shard / cpu / (direct.size / peer_cpu),
+        "peak_memory_mb": max(c.memory for c in ours) >> 20, "peer_peak_memory_mb": max(c.memory for c in theirs) >> 20,
         "proof_bytes": len(proof),
     }  # fmt: skip
     return {
