@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from fractions import Fraction
 from typing import Any
 
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.sampled import NOT_SAMPLED
+from ledger.sampling import rounded_down
 
 _MARKS = {Status.PASSED: "ok  ", Status.VIOLATED: "FAIL", Status.UNCHECKED: "–   "}
 _WORDS = {0: "SOUND", 1: "VIOLATED", 2: "COULD NOT BE CHECKED"}
@@ -67,9 +69,9 @@ def _sampled_lines(out: Audit) -> list[str]:
     return [*lines, f"  {NOT_SAMPLED}"]
 
 
-def _percent(probability: float) -> str:
+def _percent(probability: Fraction) -> str:
     """Rounded down: 100 is for what is certain."""
-    return f"{math.floor(probability * 1e6) / 1e4:8.4f}"
+    return f"{math.floor(probability * 10**6) / 1e4:8.4f}"
 
 
 def _sampled(out: Audit) -> dict[str, Any] | None:
@@ -80,7 +82,10 @@ def _sampled(out: Audit) -> dict[str, Any] | None:
         "shards": sampling.shards,
         "beacon": sampling.beacon,
         "window": sampling.window,
-        "detection": [asdict(chance) for chance in sampling.chances(out.proven)],
+        "detection": [
+            asdict(chance) | {"probability": rounded_down(chance.probability)}
+            for chance in sampling.chances(out.proven)
+        ],
         "runs_not_proven": sampling.abandoned,
         "insecure": FILE_BEACON if sampling.beacon.startswith("file:") else "",
         "not_proven": NOT_SAMPLED,
