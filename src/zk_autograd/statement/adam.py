@@ -65,6 +65,8 @@ class Adam(Statement):
         self.defaults = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
         if decay != "none":
             self.defaults |= {"weight_decay": 1e-2 if decay == "decoupled" else 1e-4}
+        # In units of a finer scale m is larger by 2**k, v by 4**k, and the largest root by 2**k.
+        self.rescales = {"b1": 1, "b2": 2} | ({"k": 1} if amsgrad else {})
         self.lookups = 9 + 2 * (decay != "none") + 2 * amsgrad
 
     def check_hyper(self, hyper: Hyper) -> None:
@@ -102,13 +104,24 @@ class Adam(Statement):
         """The finest ``(scale_g, clip)`` with ``2*s + E <= P``: room for both bounds on the root and the quotient."""
         scale, _ = scale_for(clip, (P - 1) // 2 >> GUARD // 2)
         for scale_g in range(scale, -1, -1):
-            limit = (P - self._E(hyper, 1 << FRACTION_BITS, scale_g)) // 2 >> GUARD // 2
-            if self._decay == "l2":
-                limit = limit - l2_room(hyper["weight_decay"], limit, scale_g)
+            limit = self._limit(hyper, scale_g, P)
             fixed = min(limit, math.floor(clip * 2.0**scale_g))
             if fixed >= 1 and limit >= 0.995 * clip * 2.0**scale_g:
                 return scale_g, fixed
         raise FormatError(f"{self.name}: eps {hyper['eps']!r} and clip {clip!r} together do not fit a table of {P}")
+
+    def _limit(self, hyper: Hyper, scale_g: int, P: int) -> int:
+        """The largest gradient for which ``2*s + E <= P``, decay included."""
+        limit = (P - self._E(hyper, 1 << FRACTION_BITS, scale_g)) // 2 >> GUARD // 2
+        return limit - l2_room(hyper["weight_decay"], limit, scale_g) if self._decay == "l2" else limit
+
+    def check_room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> None:
+        limit = self._limit(hyper, fmt.scale_g, P)
+        if fmt.clip > limit or fmt.guard != GUARD:
+            raise FormatError(
+                f"{self.name}: at a scale of 2^{fmt.scale_g} eps and decay leave room for gradients up to {limit} and "
+                f"{GUARD} guard bits, the format has {fmt.clip} and {fmt.guard}"
+            )
 
     @staticmethod
     def reach(hyper: Hyper, P: int) -> float:
