@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeAlias
 
 from schemas.events import Block, Group, ProofAttached, RunFinished, RunStarted, StepCommitted
 from schemas.signing import Opened
@@ -19,8 +20,12 @@ from zk_autograd.fixed_point import Format
 from zk_autograd.merkle import verify_inclusion
 from zk_autograd.proofs.base import Circuit, Commitments
 from zk_autograd.schedule import Schedule
+from zk_autograd.statement import UNCHANGED, Resolution
 
 MAX_SHARDS = 1 << 20
+
+Scale: TypeAlias = tuple[Format, Resolution]
+"""A block's format, and how coarsely its state was recorded."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class RunChain:
         except FormatError as error:
             raise VerificationError(f"run {self.name}: its start declares what cannot be: {error}") from None
         self._check_layout(start)
-        self._changes: list[tuple[int, tuple[Format, ...]]] = [(0, self.formats)]
+        self._changes: list[tuple[int, tuple[Scale, ...]]] = [(0, tuple((fmt, UNCHANGED) for fmt in self.formats))]
         self._ends = list(accumulate(block.shards for block in start.blocks))
 
     def _group(self, group: Group) -> GroupRule:
@@ -175,12 +180,12 @@ class RunChain:
             )
         try:
             # 3. scales
-            formats = self._shifted(event)
+            scales = self._scales(event)
             # 4. schedules
             for group, lr in zip(self.groups, event.rates, strict=True):
                 group.schedule.check(event.step, lr)
             # 5. integers
-            vector = self._vector(event.step, event.rates, formats, event.shifts)
+            vector = self._vector(event.step, event.rates, scales, event.shifts)
         except (VerificationError, FormatError) as error:
             raise VerificationError(f"{where}: {error}") from None
         if list(event.public) != vector:
@@ -196,53 +201,49 @@ class RunChain:
 
     def formats_after(self, step: int) -> tuple[Format, ...]:
         """Each block's format after a step that was taken; 0: before the first."""
+        return tuple(fmt for fmt, _ in self._scales_after(step))
+
+    def _scales_after(self, step: int) -> tuple[Scale, ...]:
         return self._changes[bisect_right(self._changes, step, key=lambda change: change[0]) - 1][1]
 
-    def begins_epoch(self, step: int) -> bool:
-        """Whether scales may change with a step: the first of an epoch, but not of the run."""
-        return begins_epoch(step, self.start.epoch_steps)
-
-    def _shifted(self, event: StepCommitted) -> tuple[Format, ...]:
-        """The formats with which a step's integers are computed.
+    def _scales(self, event: StepCommitted) -> tuple[Scale, ...]:
+        """What a step's integers are computed with.
 
         Raises:
             VerificationError: a change where there may be none, or of another number of blocks.
             FormatError: a format that the statement does not allow.
         """
-        formats = self.formats_after(event.step - 1)
+        scales = self._scales_after(event.step - 1)
         if not event.shifts:
-            return formats
-        if len(event.shifts) != len(formats):
-            raise VerificationError(f"expected changes of scale for {len(formats)} blocks, got {len(event.shifts)}")
-        if not self.begins_epoch(event.step):
+            return scales
+        if len(event.shifts) != len(scales):
+            raise VerificationError(f"expected changes of scale for {len(scales)} blocks, got {len(event.shifts)}")
+        if not begins_epoch(event.step, self.start.epoch_steps):
             raise VerificationError(
                 f"scales change, and it does not begin an epoch: the run declared epochs of {self.start.epoch_steps} "
                 "steps (0: none)"
             )
-        found = []
-        for number, (block, fmt, shift) in enumerate(zip(self.start.blocks, formats, event.shifts, strict=True)):
-            group = self.groups[block.group]
-            try:
-                found.append(
-                    self.statement.check_shift(group.hyper, group.schedule.max_lr, fmt, shift, self.circuit.P)
-                    if shift
-                    else fmt
-                )
-            except FormatError as error:
-                raise FormatError(f"block {number} changes its scale by {shift} bits: {error}") from None
-        return tuple(found)
+        return tuple(self._shifted(event.step, i, scales[i], k) if k else scales[i] for i, k in enumerate(event.shifts))
 
-    def _vector(
-        self, step: int, rates: Sequence[float], formats: Sequence[Format], shifts: Sequence[int]
-    ) -> list[int]:
-        """The integers of a step at these rates, in these formats, block after block."""
-        known: dict[tuple[int, Format, int], list[int]] = {}
+    def _shifted(self, step: int, number: int, scale: Scale, shift: int) -> Scale:
+        group, P = self.groups[self.start.blocks[number].group], self.circuit.P
+        try:
+            return (
+                self.statement.check_shift(group.hyper, group.schedule.max_lr, scale[0], shift, P),
+                self.statement.resolution(group.hyper, scale[1], step, shift, P),
+            )
+        except FormatError as error:
+            raise FormatError(f"block {number} changes its scale by {shift} bits: {error}") from None
+
+    def _vector(self, step: int, rates: Sequence[float], scales: Sequence[Scale], shifts: Sequence[int]) -> list[int]:
+        """The integers of a step at these rates and scales, block after block."""
+        known: dict[tuple[int, Scale, int], list[int]] = {}
         vector: list[int] = []
-        for i, (block, fmt) in enumerate(zip(self.start.blocks, formats, strict=True)):
-            key = block.group, fmt, shifts[i] if shifts else 0
+        for i, (block, scale) in enumerate(zip(self.start.blocks, scales, strict=True)):
+            key = block.group, scale, shifts[i] if shifts else 0
             if key not in known:
                 hyper, lr = self.groups[block.group].hyper, rates[block.group]
-                pub = self.statement.step_integers(hyper, lr, step, fmt, self.circuit.P, key[2])
+                pub = self.statement.step_integers(hyper, lr, step, scale[0], self.circuit.P, key[2], scale[1])
                 known[key] = self.statement.public_vector(pub)
             vector += known[key]
         return vector
@@ -295,7 +296,7 @@ class RunChain:
         if event.shifts:
             # A change that may not be is no change: what follows is held to the formats from before.
             with suppress(VerificationError, FormatError):
-                self._changes.append((event.step, self._shifted(event)))
+                self._changes.append((event.step, self._scales(event)))
 
     def state_root(self, step: int) -> bytes:
         """The state root after ``step``; step 0 is the genesis."""

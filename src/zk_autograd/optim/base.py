@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -15,21 +15,14 @@ from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.optim.advance import advance_parts
 from zk_autograd.optim.blocks import Piece, Span, as_blocks, as_spans, merged, needed_clip, pieces
+from zk_autograd.optim.groups import rules_of
 from zk_autograd.optim.layout import FlatParameters
 from zk_autograd.optim.record import Ints, StepRecord, as_array
-from zk_autograd.optim.rescale import best_shift, check_shift, wanted_shift
-from zk_autograd.statement import Public, Statement, statement
+from zk_autograd.optim.rescale import Change, wanted_shift
+from zk_autograd.optim.saved import saved_spans, saving
+from zk_autograd.statement import UNCHANGED, Public, Resolution, Statement
 
 MISSING = ("error", "zero")
-
-
-@dataclass(frozen=True)
-class GroupRule:
-    """What a parameter group declares: the statement's hyper-parameters by its own names, and what decides formats."""
-
-    hyper: dict[str, float]
-    max_lr: float
-    clip: float
 
 
 @dataclass(frozen=True)
@@ -91,12 +84,13 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         self._integers: dict[str, torch.Tensor] = {}
         self._last: StepRecord | None = None
         self._shifts: tuple[int, ...] = ()
+        self._largest: list[float] = []
         super().__init__(params, defaults | {"max_lr": max_lr, "clip": clip})
         self._sealed = True
         self._missing_as_zero = missing_grad == "zero"
         self._logrows, self._P = logrows, 2**logrows - 8
         self._declared = [{key: group[key] for key in self._hyper_keys} for group in self.param_groups]
-        self._statement, self._groups = self._rules()
+        self._statement, self._groups = rules_of(self.param_groups, self._rule)
         named = self._names()
         self._frozen = [(n, p) for n, p in named if not p.requires_grad]
         self._flat = FlatParameters([(n, p) for n, p in named if p.requires_grad])
@@ -110,34 +104,6 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         self._spans = as_spans(merged(found, len(self._statement.public), self._choose))
         self._rates()
         self.requantize()
-
-    def _rules(self) -> tuple[Statement, list[GroupRule]]:
-        """The statement of all groups, and each one's rule."""
-        groups = self.param_groups
-        rules = [self._rule(group) for group in groups]
-        decaying = next((group for group in groups if group.get("weight_decay")), None)
-        if decaying is not None:
-            # A group without decay has, in a run with it, a decay of 0.
-            for i, group in enumerate(groups):
-                if not group["weight_decay"]:
-                    name, hyper = self._rule({**group, "weight_decay": decaying["weight_decay"]})
-                    rules[i] = name, hyper | {"weight_decay": 0.0}
-        name, first = rules[0][0], groups[0]
-        for i, (other, _) in enumerate(rules):
-            if other != name:
-                raise UsageError(
-                    f"optimizer: parameter group {i} needs the statement {other!r}, group 0 {name!r}: all groups of a "
-                    "run are proven by one circuit; give them the same amsgrad, nesterov, and momentum above 0 or not"
-                )
-            if groups[i]["maximize"] != first["maximize"]:
-                raise UsageError(f"optimizer: parameter group {i} has another maximize than group 0")
-        st = statement(name)
-        found = []
-        for group, (_, hyper) in zip(groups, rules, strict=True):
-            st.check_hyper(hyper)
-            max_lr = group["lr"] if group["max_lr"] is None else group["max_lr"]
-            found.append(GroupRule(hyper, float(max_lr), float(group["clip"])))
-        return st, found
 
     def _choose(self, group: int, clip: float) -> Format:
         """The format of a group for gradients up to ``clip``."""
@@ -262,16 +228,18 @@ class FixedPointOptimizer(torch.optim.Optimizer):
     def _take(self, rates: tuple[float, ...], shifts: tuple[int, ...]) -> _Taken:
         """The next step, with these changes of scale."""
         number, st = self._step + 1, self._statement
-        spans = [s.shifted(k) for s, k in zip(self._spans, shifts, strict=True)] if shifts else self._spans
+        spans = self._spans
+        if shifts:
+            spans = [self._change(i, rates).shifted(k) if k else spans[i] for i, k in enumerate(shifts)]
         maximize = bool(self._declared[0]["maximize"])
         read = self._flat.read_gradients(spans, self._missing_as_zero, maximize)
-        known: dict[tuple[int, Format, int], Public] = {}
+        known: dict[tuple[int, Format, Resolution, int], Public] = {}
         public = []
         for i, span in enumerate(spans):
-            key = span.group, span.format, shifts[i] if shifts else 0
+            key = span.group, span.format, span.known, shifts[i] if shifts else 0
             if key not in known:
                 hyper, lr = self._groups[span.group].hyper, rates[span.group]
-                known[key] = st.step_integers(hyper, lr, number, span.format, self._P, key[2])
+                known[key] = st.step_integers(hyper, lr, number, span.format, self._P, key[3], span.known)
             public.append(known[key])
         parts = [(span.part, pub) for span, pub in zip(spans, public, strict=True)]
         done = advance_parts(st, self._integers, read.integers, parts, self._P)
@@ -287,6 +255,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
 
         A proven run cannot go on across this, since its next state would not follow from its last; begin a new one.
         """
+        self._spans = [replace(span, known=UNCHANGED) for span in self._spans]
         w = self._flat.read_weights(self._spans)
         self._integers = {name: w if name == "w" else torch.zeros_like(w) for name in self._statement.state}
         self._flat.write_weights(w, self._spans)
@@ -361,20 +330,26 @@ class FixedPointOptimizer(torch.optim.Optimizer):
             raise UsageError("optimizer: scales change between steps, and none was taken; see calibrate()")
         if shifts is not None and len(shifts) != len(self._spans):
             raise UsageError(f"optimizer: expected changes for {len(self._spans)} blocks, got {len(shifts)}")
-        rates, number, found = self._rates(), self._step + 1, []
+        rates, found = self._rates(), []
         for i, span in enumerate(self._spans):
-            rule, state = self._groups[span.group], {name: x[span.part] for name, x in self._integers.items()}
-            of_block = self._statement, rule.hyper, rule.max_lr, rates[span.group], span.format
+            change = self._change(i, rates)
             if shifts is None:
-                wanted = wanted_shift(self._largest[i], span.format, headroom)
-                found.append(best_shift(*of_block, wanted, state, number, self._P))
+                found.append(change.best(wanted_shift(self._largest[i], span.format, headroom)))
             else:
                 if shifts[i]:
-                    check_shift(*of_block, shifts[i], state, number, self._P)
+                    change.check(shifts[i])
                 found.append(shifts[i])
         self._shifts = tuple(found) if any(found) else ()
         self._largest = [0.0] * len(self._spans)
         return tuple(found)
+
+    def _change(self, block: int, rates: tuple[float, ...]) -> Change:
+        """A block before the next step."""
+        span = self._spans[block]
+        rule, lr, state = (
+            self._groups[span.group], rates[span.group], {name: x[span.part] for name, x in self._integers.items()}
+        )  # fmt: skip
+        return Change(self._statement, rule.hyper, rule.max_lr, self._P, lr, self._step + 1, span, state)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's while the optimizer is being made; UsageError afterwards."""
@@ -395,8 +370,12 @@ class FixedPointOptimizer(torch.optim.Optimizer):
             for index, p in enumerate(order)
             if id(p) in covered
         }
-        blocks = [[b.group, b.count, *astuple(b.format)] for b in self.blocks]
-        now = {"step": self._step, "blocks": blocks, "shifts": list(self._shifts), "largest": list(self._largest)}
+        now = {
+            "step": self._step,
+            "blocks": saving(self._spans),
+            "shifts": list(self._shifts),
+            "largest": list(self._largest),
+        }
         out["fixed_point"] = self._identity() | now
         return out
 
@@ -425,7 +404,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
                     raise UsageError(f"optimizer: the saved state has no {key} of shape {tuple(p.shape)} for {name}")
         if set(state) != {index[id(p)] for _, p in self._flat.named}:
             raise UsageError("optimizer: the saved state covers other parameters than this optimizer")
-        spans = self._saved_spans(saved)
+        spans = saved_spans(saved, self._statement, self._groups, self._counts, self._P)
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
         self._integers = {
             key: torch.cat([entry[key].reshape(-1).to(self._flat.device) for entry in entries])
@@ -435,21 +414,6 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         self._largest = list(saved["largest"])
         self._flat.write_weights(self._integers["w"], self._spans)
         self._step, self._last = int(saved["step"]), None
-
-    def _saved_spans(self, saved: dict[str, Any]) -> list[Span]:
-        """The formats of a saved state; UsageError if they are not of these groups."""
-        try:
-            blocks = [ParameterBlock(group, count, Format(*fmt)) for group, count, *fmt in saved["blocks"]]
-            for block in blocks:
-                self._statement.check_rate(self._groups[block.group].max_lr, block.format, self._P)
-            lengths = {len(blocks), len(saved["largest"]), len(saved["shifts"]) or len(blocks)}
-        except (KeyError, IndexError, TypeError, ValueError, FormatError) as error:
-            raise UsageError(f"optimizer: the saved state has no formats that can be read ({error})") from None
-        counts = [sum(b.count for b in blocks if b.group == i) for i in range(len(self._counts))]
-        order = [b.group for b in blocks]
-        if counts != self._counts or order != sorted(order) or len(lengths) > 1 or min(b.count for b in blocks) < 1:
-            raise UsageError(f"optimizer: the saved state has groups of {counts} parameters, expected {self._counts}")
-        return as_spans(blocks)
 
     def _identity(self) -> dict[str, Any]:
         return {

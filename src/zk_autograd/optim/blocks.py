@@ -9,6 +9,7 @@ from itertools import groupby, pairwise
 
 from zk_autograd.errors import UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
+from zk_autograd.statement import UNCHANGED, Resolution
 
 MAX_BLOCKS = 1024
 """Most blocks that a run's start can declare."""
@@ -19,21 +20,21 @@ MAX_PUBLIC = 8192
 
 @dataclass(frozen=True)
 class Span:
-    """Elements ``start`` to ``stop`` of the flat parameters: those of group ``group`` in one format."""
+    """Elements ``start`` to ``stop`` of the flat parameters: those of group ``group`` in one format.
+
+    ``known`` is how coarsely their state was recorded, if their scale has changed.
+    """
 
     group: int
     start: int
     stop: int
     format: Format
+    known: Resolution = UNCHANGED
 
     @property
     def part(self) -> slice:
         """The span's elements of a flat tensor."""
         return slice(self.start, self.stop)
-
-    def shifted(self, bits: int) -> Span:
-        """The same with a scale of gradients that is ``bits`` finer."""
-        return replace(self, format=replace(self.format, scale_g=self.format.scale_g + bits)) if bits else self
 
 
 def as_blocks(spans: Sequence[Span]) -> list[ParameterBlock]:

@@ -26,7 +26,19 @@ from zk_autograd.fixed_point import (
     scale_for,
     weight_scale,
 )
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement, check_decay
+from zk_autograd.statement.base import (
+    RESOLUTION_BITS,
+    UNCHANGED,
+    Array,
+    Hyper,
+    Named,
+    Ops,
+    Public,
+    Range,
+    Resolution,
+    Statement,
+    check_decay,
+)
 
 GUARD = 2
 """Bits that v carries over g**2. The square root always fills the table, so each pair of them costs g one bit; more
@@ -174,6 +186,27 @@ class Adam(Statement):
             pub["W"] = dithered(Fraction(lr) * Fraction(hyper["weight_decay"]) * P, step)
         if self._amsgrad:
             pub["k"] = 0 if first else 1
+        return pub
+
+    def resolution(self, hyper: Hyper, known: Resolution, step: int, shift: int, P: int) -> Resolution:
+        units = max(self._faded(hyper, known, step, P), 1 << RESOLUTION_BITS)
+        return Resolution(step, units << shift if shift > 0 else units >> -shift)
+
+    def _faded(self, hyper: Hyper, known: Resolution, step: int, P: int) -> int:
+        """A unit in which roots were once recorded, at ``step``: as what they hold from then, it fades with beta2."""
+        if not known.units:
+            return 0
+        left = power_fx(self._means(hyper, P)[1], P, step - known.step)
+        return known.units * math.isqrt(left << FRACTION_BITS) >> FRACTION_BITS
+
+    def step_integers(
+        self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int, shift: int = 0, known: Resolution = UNCHANGED
+    ) -> Public:
+        pub = super().step_integers(hyper, lr, step, fmt, P, shift)
+        # E >= 1 stands for the half unit of a root that is not known. A root that was recorded in coarser units is
+        # less well known: without this, a parameter whose v was rounded away would take steps of 2**shift rates.
+        faded = self._faded(hyper, known, step, P)
+        pub["E"] = max(pub["E"], round_half_up(Fraction(faded, 1 << RESOLUTION_BITS)))
         return pub
 
     def rate_unit(self, fmt: Format, P: int) -> float:

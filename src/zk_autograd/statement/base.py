@@ -35,6 +35,9 @@ LEAST_RESCALED = 32
 PUBLIC_LIMIT = 1 << 36
 """No public integer that a change of scale makes larger reaches this."""
 
+RESOLUTION_BITS = 32
+"""Fractional bits of :class:`Resolution`."""
+
 Named: TypeAlias = Mapping[str, Array]
 Hyper: TypeAlias = Mapping[str, float]
 
@@ -47,6 +50,22 @@ class Public(dict[str, int]):
             return self[name]
         except KeyError:
             raise AttributeError(name) from None
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """How coarsely the state of a block whose scale has changed was recorded: what it holds from before fades slowly.
+
+    Attributes:
+        step: step of the last change; 0: there was none.
+        units: at that step, a unit of before in units of after, with ``RESOLUTION_BITS`` fractional bits.
+    """
+
+    step: int = 0
+    units: int = 0
+
+
+UNCHANGED = Resolution()
 
 
 @dataclass(frozen=True)
@@ -108,9 +127,17 @@ class Statement(ABC):
     def public_integers(self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int) -> Public:
         """The public integers of step ``step`` (1-based), from the declared hyper-parameters, exactly."""
 
-    def step_integers(self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int, shift: int = 0) -> Public:
+    def resolution(self, hyper: Hyper, known: Resolution, step: int, shift: int, P: int) -> Resolution:
+        """What follows from ``known`` if ``scale_g`` grows by ``shift`` bits with step ``step``; most need none."""
+        return UNCHANGED
+
+    def step_integers(
+        self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int, shift: int = 0, known: Resolution = UNCHANGED
+    ) -> Public:
         """The public integers of a step with which ``scale_g`` grows by ``shift`` bits, to that of ``fmt``.
 
+        Args:
+            known: of the block, after that change (:meth:`resolution`).
         Raises:
             FormatError: the statement cannot change scales, or not by so much: see :meth:`check_shift`.
         """
