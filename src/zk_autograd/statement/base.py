@@ -151,7 +151,7 @@ class Statement(ABC):
         for name, power in self.rescales.items():
             exact, bits = pub[name], shift * power
             pub[name] = exact << bits if bits > 0 else exact >> -bits
-            if exact and not LEAST_RESCALED <= pub[name] < PUBLIC_LIMIT and bits:
+            if (bits < 0 and exact and pub[name] < LEAST_RESCALED) or pub[name] >= PUBLIC_LIMIT:
                 raise FormatError(
                     f"{self.name}: a change of scale by {shift} bits makes {name} {pub[name]}: expected from "
                     f"{LEAST_RESCALED} to {PUBLIC_LIMIT - 1}"
