@@ -27,7 +27,7 @@ from zk_autograd.fixed_point import (
     weight_scale,
 )
 from zk_autograd.statement.base import (
-    RESOLUTION_BITS,
+    RESOLUTION_ONE,
     UNCHANGED,
     Array,
     Hyper,
@@ -43,6 +43,13 @@ from zk_autograd.statement.base import (
 GUARD = 2
 """Bits that v carries over g**2. The square root always fills the table, so each pair of them costs g one bit; more
 guard bits make A larger, that is, finer when a schedule lowers the rate."""
+
+MEMORY = Fraction(1, 8)
+"""Share of a former unit of roots that ``E`` is at least, after a change to a finer scale.
+
+``E >= 1`` stands for the half unit of a root that is rounded away. Where ``v`` was recorded in units ``2**shift`` times
+as large, more of it is not known: without a memory, parameters whose ``v`` was 0 would take steps of ``2**shift`` rates.
+A whole unit slows down those whose roots are a few units. Measured: an eighth (docs/accuracy.md)."""
 
 HORIZON = 4096
 """Steps over which :meth:`Adam.reach` lets the gradient do its worst."""
@@ -189,7 +196,7 @@ class Adam(Statement):
         return pub
 
     def resolution(self, hyper: Hyper, known: Resolution, step: int, shift: int, P: int) -> Resolution:
-        units = max(self._faded(hyper, known, step, P), 1 << RESOLUTION_BITS)
+        units = max(self._faded(hyper, known, step, P), RESOLUTION_ONE)
         return Resolution(step, units << shift if shift > 0 else units >> -shift)
 
     def _faded(self, hyper: Hyper, known: Resolution, step: int, P: int) -> int:
@@ -203,10 +210,7 @@ class Adam(Statement):
         self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int, shift: int = 0, known: Resolution = UNCHANGED
     ) -> Public:
         pub = super().step_integers(hyper, lr, step, fmt, P, shift)
-        # E >= 1 stands for the half unit of a root that is not known. A root that was recorded in coarser units is
-        # less well known: without this, a parameter whose v was rounded away would take steps of 2**shift rates.
-        faded = self._faded(hyper, known, step, P)
-        pub["E"] = max(pub["E"], round_half_up(Fraction(faded, 1 << RESOLUTION_BITS)))
+        pub["E"] = max(pub["E"], round_half_up(MEMORY * Fraction(self._faded(hyper, known, step, P), RESOLUTION_ONE)))
         return pub
 
     def rate_unit(self, fmt: Format, P: int) -> float:

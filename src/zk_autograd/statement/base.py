@@ -35,8 +35,8 @@ LEAST_RESCALED = 32
 PUBLIC_LIMIT = 1 << 36
 """No public integer that a change of scale makes larger reaches this."""
 
-RESOLUTION_BITS = 32
-"""Fractional bits of :class:`Resolution`."""
+RESOLUTION_ONE = 1 << 32
+"""One unit of :class:`Resolution`."""
 
 Named: TypeAlias = Mapping[str, Array]
 Hyper: TypeAlias = Mapping[str, float]
@@ -58,7 +58,7 @@ class Resolution:
 
     Attributes:
         step: step of the last change; 0: there was none.
-        units: at that step, a unit of before in units of after, with ``RESOLUTION_BITS`` fractional bits.
+        units: at that step, a unit of before in units of after, times RESOLUTION_ONE.
     """
 
     step: int = 0
