@@ -119,7 +119,7 @@ def test_each_group_has_a_largest_rate_of_its_own() -> None:
         optimizer.step()
     assert optimizer.step_count == 1
     optimizer.param_groups[1]["lr"], optimizer.param_groups[1]["weight_decay"] = 0.01, 0.5
-    with pytest.raises(UsageError, match="weight_decay of parameter group 1 is 0.5 now"):
+    with pytest.raises(UsageError, match=r"weight_decay of parameter group 1 is 0\.5 now"):
         optimizer.step()
 
 

@@ -51,9 +51,7 @@ def test_a_change_is_made_with_the_next_step_and_recorded_with_it(name: str) -> 
     assert (optimizer.format.scale_w, optimizer.format.clip) == (before.scale_w, before.clip)
     st, hyper = optimizer.statement, optimizer.hyper
     known = st.resolution(hyper, type(optimizer._spans[0].known)(), 21, shift, optimizer.P)
-    assert done.public == (
-        st.step_integers(hyper, done.rates[0], 21, optimizer.format, optimizer.P, shift, known),
-    )
+    assert done.public == (st.step_integers(hyper, done.rates[0], 21, optimizer.format, optimizer.P, shift, known),)
     small(p, 100)
     optimizer.step()
     assert optimizer.last_step.shifts == ()
@@ -71,7 +69,7 @@ def test_the_step_is_the_one_that_would_have_been_taken_without_the_change(name:
         small(p, 99)
         optimizer.step()
         moved.append(p.detach() - before)
-    assert float((moved[0] - moved[1]).norm()) < 0.1 * float(moved[0].norm())
+    assert float((moved[0] - moved[1]).norm()) < 0.2 * float(moved[0].norm())
 
 
 def test_small_gradients_are_resolved_after_a_change() -> None:

@@ -48,8 +48,8 @@ MEMORY = Fraction(1, 8)
 """Share of a former unit of roots that ``E`` is at least, after a change to a finer scale.
 
 ``E >= 1`` stands for the half unit of a root that is rounded away. Where ``v`` was recorded in units ``2**shift`` times
-as large, more of it is not known: without a memory, parameters whose ``v`` was 0 would take steps of ``2**shift`` rates.
-A whole unit slows down those whose roots are a few units. Measured: an eighth (docs/accuracy.md)."""
+as large, more of it is not known: without a memory, parameters whose ``v`` was 0 would take steps of ``2**shift``
+rates. A whole unit slows down those whose roots are a few units. Measured: an eighth (docs/accuracy.md)."""
 
 HORIZON = 4096
 """Steps over which :meth:`Adam.reach` lets the gradient do its worst."""
