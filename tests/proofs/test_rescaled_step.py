@@ -1,4 +1,4 @@
-"""The circuit takes a step with a change of scale: to it, the integers that carry the state over are like any others."""
+"""The circuit takes a step with a change of scale: the integers that carry the state over are like any others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def rescaled(circuit: Circuit, shift: int) -> tuple[Columns, Public, Public]:
     hyper = dict(st.defaults) | ({"beta2": 0.99} if "beta2" in st.defaults else {})
     fmt = st.choose_format(hyper, 1e-4, 0.5, P)
     rng, top = np.random.default_rng(3), fmt.clip >> shift + 1
-    state = {n: rng.integers(-1000, 1000, circuit.shard) if n == "w" else np.zeros(circuit.shard, int) for n in st.state}
+    state = {
+        n: rng.integers(-1000, 1000, circuit.shard) if n == "w" else np.zeros(circuit.shard, int) for n in st.state
+    }
     for step in range(1, 5):
         pub = st.public_integers(hyper, 1e-4, step, fmt, P)
         state, _ = st.advance(state, rng.integers(-top, top + 1, circuit.shard), pub, P, OPS)

@@ -14,6 +14,7 @@ from torch.optim.optimizer import ParamsT
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.optim.advance import advance_parts
+from zk_autograd.optim.advice import choose_format
 from zk_autograd.optim.blocks import Piece, Span, as_blocks, as_spans, merged, needed_clip, pieces
 from zk_autograd.optim.groups import rules_of
 from zk_autograd.optim.layout import FlatParameters
@@ -108,9 +109,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
     def _choose(self, group: int, clip: float) -> Format:
         """The format of a group for gradients up to ``clip``."""
         rule = self._groups[group]
-        fmt = self._statement.choose_format(rule.hyper, rule.max_lr, clip, self._P)
-        self._statement.check_rate(rule.max_lr, fmt, self._P)
-        return fmt
+        return choose_format(self._statement, rule.hyper, rule.max_lr, clip, self._P)
 
     @staticmethod
     @abstractmethod

@@ -43,7 +43,7 @@ def rules_of(groups: Sequence[Mapping[str, Any]], rule: Rule) -> tuple[Statement
         if own != name:
             raise UsageError(
                 f"optimizer: parameter group {i} needs the statement {own!r}, group 0 {name!r}: all groups of a run "
-                "are proven by one circuit; give them the same amsgrad, the same nesterov, and either all a momentum "
+                "are proven by one circuit; give them the same amsgrad, wide and nesterov, and either all a momentum "
                 "above 0 or none"
             )
         if group["maximize"] != groups[0]["maximize"]:

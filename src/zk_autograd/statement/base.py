@@ -27,7 +27,7 @@ RATE_UNITS = 16
 """A run's largest learning rate is at least so many units of ``A``; chosen formats have hundreds."""
 
 LARGEST_SHIFT = 8
-"""By so many bits the scale of gradients may change at once."""
+"""By so many bits the scale of gradients may change at once, in any statement."""
 
 LEAST_RESCALED = 32
 """A public integer that a change of scale makes smaller, and rounds down, stays at least this large: 3 % of error."""
@@ -107,6 +107,10 @@ class Statement(ABC):
     rescales: Mapping[str, int] | None = None
     """Which public integers carry the state over a change of scale, and how: where ``scale_g`` grows by ``k`` bits with
     a step, integer ``x`` is ``x * 2**(k * rescales[x])`` for that step, rounded down. None: the scale cannot change."""
+    largest_shift: int = LARGEST_SHIFT
+    """By so many bits the scale may change at once."""
+    bits: int = 36
+    """No integer that is committed to reaches ``2**bits`` in size; fewer bits are faster to commit to."""
 
     @abstractmethod
     def check_hyper(self, hyper: Hyper) -> None:
@@ -146,8 +150,10 @@ class Statement(ABC):
             return pub
         if self.rescales is None:
             raise FormatError(f"{self.name}: its scales cannot change during a run")
-        if abs(shift) > LARGEST_SHIFT:
-            raise FormatError(f"{self.name}: expected a change of scale by at most {LARGEST_SHIFT} bits, got {shift}")
+        if abs(shift) > self.largest_shift:
+            raise FormatError(
+                f"{self.name}: expected a change of scale by at most {self.largest_shift} bits, got {shift}"
+            )
         for name, power in self.rescales.items():
             exact, bits = pub[name], shift * power
             pub[name] = exact << bits if bits > 0 else exact >> -bits
@@ -209,6 +215,10 @@ class Statement(ABC):
     @abstractmethod
     def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
         """Of the bounds, those that an honest step from a state of any size can violate, cheaper to look at."""
+
+    def gradient_limit(self, P: int) -> int:
+        """No gradient of an honest step is larger, as an integer."""
+        return P // 2
 
     def public_vector(self, pub: Public) -> list[int]:
         """The public integers in committed order."""
