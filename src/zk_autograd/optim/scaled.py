@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from zk_autograd.errors import UsageError
+from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.optim.advice import choose_format
 from zk_autograd.optim.blocks import as_spans, merged, needed_clip, pieces
@@ -41,6 +41,16 @@ class Scaled(Declared):
         """The format of a group for gradients up to ``clip``."""
         rule = self._groups[group]
         return choose_format(self._statement, rule.hyper, rule.max_lr, clip, self._P)
+
+    def _choose_from(self, group: int, clip: float) -> Format:
+        """The same, or for a larger bound, up to the declared one, if scales so fine leave the rate too few units."""
+        while True:
+            try:
+                return self._choose(group, clip)
+            except FormatError:
+                if clip >= self._groups[group].clip:
+                    raise
+                clip *= 2
 
     @torch.no_grad()
     def calibrate(
@@ -85,7 +95,7 @@ class Scaled(Declared):
             for most, piece in zip(largest, found, strict=True)
         ]
         found = [replace(piece, clip=clip) for piece, clip in zip(found, clips, strict=True)]
-        self._spans = as_spans(merged(found, len(self._statement.public), self._choose))
+        self._spans = as_spans(merged(found, len(self._statement.public), self._choose_from))
         self.requantize()
 
     @torch.no_grad()
