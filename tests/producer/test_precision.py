@@ -120,6 +120,7 @@ def test_a_run_does_not_go_on_with_other_terms(
     [
         (("--calibrate", "-1"), "--calibrate: expected at least 0"),
         (("--rescale",), "give --epoch-steps"),
+        (("--no-decay-on-bias",), "nothing decays; give --weight-decay"),
         (("--max-rounding", "1.5"), "--max-rounding: expected"),
         (("--max-rounding", "1e-9"), "rounding error of step 1"),
     ],

@@ -70,7 +70,8 @@ class Scaled(Declared):
                 circuit (:func:`zk_autograd.proofs.shard_size`) or a multiple. None: a group is one block.
         Raises:
             UsageError: a step was taken already, or an argument makes no sense.
-            FormatError: a gradient is not finite, or no format fits.
+            FormatError: a gradient is not finite, or no format fits, or a weight does not fit it.
+        In every case formats and weights are as before.
         """
         if self._step:
             raise UsageError(f"optimizer: formats are chosen before the first step; {self._step} were taken")
@@ -95,8 +96,12 @@ class Scaled(Declared):
             for most, piece in zip(largest, found, strict=True)
         ]
         found = [replace(piece, clip=clip) for piece, clip in zip(found, clips, strict=True)]
-        self._spans = as_spans(merged(found, len(self._statement.public), self._choose_from))
-        self.requantize()
+        before, self._spans = self._spans, as_spans(merged(found, len(self._statement.public), self._choose_from))
+        try:
+            self.requantize()
+        except FormatError:  # a weight does not fit
+            self._spans = before
+            raise
 
     @torch.no_grad()
     def rescale(self, shifts: Sequence[int] | None = None, *, headroom: float = 4.0) -> tuple[int, ...]:
