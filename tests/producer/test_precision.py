@@ -108,7 +108,7 @@ def test_a_run_does_not_go_on_with_other_terms(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     home = fresh_home("adam")
-    monkeypatch.setattr(tasks, "stop_at", 2)
+    monkeypatch.setattr(tasks, "stop_at", 3)
     train(home, capsys, "--steps", "4", *LINE, *FITTED, code=130)
     monkeypatch.setattr(tasks, "stop_at", None)
     _, text = train(home, capsys, "--steps", "4", *LINE, *FITTED, *changed, code=2)
