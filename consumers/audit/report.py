@@ -9,6 +9,7 @@ from typing import Any
 
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.sampled import NOT_SAMPLED
+from consumers.audit.statistics import gradients, gradients_in_words
 from ledger.sampling import rounded_down
 
 _MARKS = {Status.PASSED: "ok  ", Status.VIOLATED: "FAIL", Status.UNCHECKED: "–   "}
@@ -35,6 +36,8 @@ def as_text(out: Audit, name: str) -> str:
         lines += [f"             {text}" for text in check.findings[:_SHOWN]]
         if len(check.findings) > _SHOWN:
             lines.append(f"             … and {len(check.findings) - _SHOWN} more (see --json)")
+    if out.chain is not None and out.chain.steps:
+        lines.append(f"  {gradients_in_words(gradients(out.chain))}")
     insecure = sorted(c for c in out.classes if c in {"SIMULATED", "DEV SRS"})
     if insecure:
         lines.append(
@@ -131,6 +134,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "epoch": _epoch(out),
         "sampled": _sampled(out),
         "proofs_verified": out.proofs_verified,
+        "gradients": gradients(out.chain) if out.chain else None,
         "ledger_size": out.size,
         "classes": sorted(out.classes),
         "trusted_on_first_use": out.trusted,

@@ -53,13 +53,6 @@ def parser() -> argparse.ArgumentParser:
         "--memory-limit", type=float, default=12.0, metavar="GIB", help="address space of one proof (default: 12)"
     )
     p.add_argument(
-        "--draw-limit",
-        type=float,
-        default=DRAW_LIMIT,
-        metavar="SECONDS",
-        help="give up what waits for a draw after so long without news of its run: others go on (default: 3600)",
-    )
-    p.add_argument(
         "--workers",
         default="1",
         metavar="N",
@@ -67,6 +60,13 @@ def parser() -> argparse.ArgumentParser:
         "fit into memory (default: 1)",
     )
     p.add_argument("--worker-of", type=int, help=argparse.SUPPRESS)
+    p.add_argument(
+        "--draw-limit",
+        type=float,
+        default=DRAW_LIMIT,
+        metavar="SECONDS",
+        help="give up what waits for a draw after so long without news of its run: others go on (default: 3600)",
+    )
     p.add_argument(
         "--skip-foreign",
         action="store_true",

@@ -247,34 +247,6 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert not (adam_home.path / "runs").exists()
 
 
-def test_a_sampled_run_declares_how_many_shards_are_drawn_and_by_whom(
-    adam_home: Home, real_circuit: Callable[[str], Circuit], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The home's file anchor is made for it, and the same whether it is named by its address or its identity."""
-    _, said = train(adam_home, capsys, "--steps", "2", *LINE, "--prove", "sample:1")
-    start = published(adam_home, real_circuit("adam")).start
-    identity = FileAnchor(adam_home.path / "anchor").identity()
-    assert (start.sampled, start.beacon, start.window) == (1, identity, 8)
-    assert f"1 of them drawn by {identity} and proven" in said
-    for number, beacon in enumerate((identity, f"file:{adam_home.path}/anchor")):
-        assert beacon is not None
-        options = Namespace(prove="sample:3", beacon=beacon, window=number + 1)
-        assert sampling_terms(options, adam_home) == Terms(3, identity, number + 1)
-    assert sampling_terms(Namespace(prove="all", beacon=None, window=None), adam_home) == Terms()
-
-
-def test_a_sampled_run_does_not_go_on_under_other_terms(
-    adam_home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "stop_at", 2)
-    train(adam_home, capsys, "--steps", "2", *LINE, "--prove", "sample:1", code=130)
-    monkeypatch.setattr(tasks, "stop_at", None)
-    for words in ((), ("--prove", "sample:1", "--window", "9")):
-        _, said = train(adam_home, capsys, "--steps", "2", *LINE, *words, code=2)
-        assert "began with another --prove, --beacon or --window" in said
-    train(adam_home, capsys, "--steps", "2", *LINE, "--prove", "sample:1")
-
-
 @pytest.mark.parametrize(("optimizer", "statement"), [("adam", "adam-wide"), ("adamw", "adamw-wide")])
 def test_wide_asks_for_the_wide_statements_circuit(
     optimizer: str, statement: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -306,6 +278,34 @@ def test_every_task_of_the_digits_trains_and_its_batches_depend_on_seed_and_step
         assert sum(losses[-5:]) < sum(losses[:5]) / 1.5
         found.append(losses[:5])
     assert torch.allclose(*(torch.tensor(x) for x in found))
+
+
+def test_a_sampled_run_declares_how_many_shards_are_drawn_and_by_whom(
+    adam_home: Home, real_circuit: Callable[[str], Circuit], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The home's file anchor is made for it, and the same whether it is named by its address or its identity."""
+    _, said = train(adam_home, capsys, "--steps", "2", *LINE, "--prove", "sample:1")
+    start = published(adam_home, real_circuit("adam")).start
+    identity = FileAnchor(adam_home.path / "anchor").identity()
+    assert (start.sampled, start.beacon, start.window) == (1, identity, 8)
+    assert f"1 of them drawn by {identity} and proven" in said
+    for number, beacon in enumerate((identity, f"file:{adam_home.path}/anchor")):
+        assert beacon is not None
+        options = Namespace(prove="sample:3", beacon=beacon, window=number + 1)
+        assert sampling_terms(options, adam_home) == Terms(3, identity, number + 1)
+    assert sampling_terms(Namespace(prove="all", beacon=None, window=None), adam_home) == Terms()
+
+
+def test_a_sampled_run_does_not_go_on_under_other_terms(
+    adam_home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "stop_at", 2)
+    train(adam_home, capsys, "--steps", "2", *LINE, "--prove", "sample:1", code=130)
+    monkeypatch.setattr(tasks, "stop_at", None)
+    for words in ((), ("--prove", "sample:1", "--window", "9")):
+        _, said = train(adam_home, capsys, "--steps", "2", *LINE, *words, code=2)
+        assert "began with another --prove, --beacon or --window" in said
+    train(adam_home, capsys, "--steps", "2", *LINE, "--prove", "sample:1")
 
 
 def test_without_a_circuit_a_home_for_real_use_makes_no_development_one(
