@@ -60,8 +60,7 @@ class Sampling:
         """For cheats of some sizes, in a run of ``steps`` proven steps."""
 
         def of(cheat: str, bad: int, times: int = 1) -> Chance:
-            once = detection(self.shards, self.count, bad)
-            return Chance(cheat, bad, times, once if times == 1 else Fraction(detection_over(once, times)))
+            return Chance(cheat, bad, times, detection_over(detection(self.shards, self.count, bad), times))
 
         found = [of("one shard in one step", 1)]
         for percent in (1, 10):
