@@ -8,9 +8,11 @@ import json
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from producer.sampling import add_sampling, check_sampling, sampling_terms
 from zk_autograd.cli import run_command
 from zk_autograd.errors import UsageError
 from zk_autograd.home import Home, default_home
@@ -20,6 +22,7 @@ from zk_autograd.proofs.store import find_circuit, make_circuit
 _EPILOG = """examples:
   zk-train --steps 100                                     digits, Adam, the log in the home folder
   zk-train --steps 50 --optimizer sgd --momentum 0.9 --lr 0.05 --log kafka://localhost:9092
+  zk-train --steps 50 --prove sample:2                     proves two shards of each step, drawn once it is anchored
   zk-train --steps 20 --task mypackage.mymodel:task        your own model and loader, see docs/own-model.md
 A run that was interrupted goes on with the same --run-name.
 """
@@ -54,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--eps", type=float, default=1e-8, help="of adam, adamw (default: 1e-8)")
     p.add_argument("--amsgrad", action="store_true", help="of adam, adamw: divide by the largest root so far")
+    p.add_argument(
+        "--wide", action="store_true", help="of adam, adamw: gradients 2^9 times as fine, proofs a fifth smaller"
+    )
     p.add_argument("--momentum", type=float, default=0.0, help="of sgd; 0 is plain sgd (default: 0)")
     p.add_argument("--dampening", type=float, default=0.0, help="of sgd with momentum (default: 0)")
     p.add_argument("--nesterov", action="store_true", help="of sgd with momentum")
@@ -61,6 +67,21 @@ def parser() -> argparse.ArgumentParser:
         "--weight-decay", type=float, help="as torch's: of the weights for adamw, else L2 (default: 0.01 for adamw, 0)"
     )
     p.add_argument("--clip", type=float, default=1.0, help="largest absolute gradient element kept (default: 1)")
+    p.add_argument(
+        "--no-decay-on-bias",
+        action="store_true",
+        help="parameters of one dimension get a group of their own, without weight decay",
+    )
+    p.add_argument(
+        "--calibrate",
+        type=int,
+        default=0,
+        metavar="N",
+        help="choose each shard's clip and format from the gradients of the first N batches (default: --clip for all)",
+    )
+    p.add_argument(
+        "--rescale", action="store_true", help="with each epoch fit the scales of gradients to those of the last"
+    )
     p.add_argument(
         "--task", default="producer.digits:mlp", metavar="MODULE:FUNCTION", help="model and data (default: %(default)s)"
     )
@@ -83,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
         help="refuse a step whose gradient loses more than this share of its norm to rounding and clipping "
         "(default: 1, never)",
     )  # fmt: skip
+    add_sampling(p)
     p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
     p.add_argument(
         "--run-name", help="name of the run; an unfinished run of this name goes on (default: from the time)"
@@ -131,19 +153,23 @@ def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
     from zk_autograd.optim import SGD, Adam, AdamW
 
     sgd = args.optimizer == "sgd"
-    wrong = {"--amsgrad": args.amsgrad} if sgd else {"--momentum": args.momentum, "--nesterov": args.nesterov}
+    wrong = (
+        {"--amsgrad": args.amsgrad, "--wide": args.wide}
+        if sgd
+        else {"--momentum": args.momentum, "--nesterov": args.nesterov}
+    )
     for option, given in wrong.items():
         if given:
             raise UsageError(f"{option} is no option of --optimizer {args.optimizer}")
     lr = args.lr if args.lr is not None else (0.05 if sgd else 1e-3)
-    common: dict[str, Any] = {"lr": lr, "max_lr": lr, "clip": args.clip, "logrows": PROFILES[args.profile].logrows}
+    common: dict[str, Any] = {"lr": lr, "clip": args.clip, "logrows": PROFILES[args.profile].logrows}
     if args.weight_decay is not None:
         common["weight_decay"] = args.weight_decay
     if sgd:
         moment = {"momentum": args.momentum, "dampening": args.dampening, "nesterov": args.nesterov}
         return SGD(parameters, **moment, **common)
     kind = AdamW if args.optimizer == "adamw" else Adam
-    return kind(parameters, betas=tuple(args.betas), eps=args.eps, amsgrad=args.amsgrad, **common)
+    return kind(parameters, betas=tuple(args.betas), eps=args.eps, amsgrad=args.amsgrad, wide=args.wide, **common)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -155,13 +181,18 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError(f"--epoch-steps: expected at least 0, got {args.epoch_steps}")
     if not 0 <= args.max_rounding <= 1:
         raise UsageError(f"--max-rounding: expected 0 to 1, got {args.max_rounding}")
+    check_sampling(args)
     if args.lr is not None and not (math.isfinite(args.lr) and args.lr > 0):
         raise UsageError(f"--lr: expected a learning rate above 0, got {args.lr!r}")
+    if args.calibrate < 0:
+        raise UsageError(f"--calibrate: expected at least 0, got {args.calibrate}")
+    if args.rescale and not args.epoch_steps:
+        raise UsageError("--rescale: scales change with epochs; give --epoch-steps")
     try:
         import torch
     except ImportError:
         raise UsageError("zk-train needs torch: pip install 'zk-autograd[train]'") from None
-    from producer.declaration import Terms
+    from producer.precision import calibrate, parameter_groups
     from producer.recorder import Recorder
     from producer.run_files import run_facts
     from producer.schedules import declare
@@ -173,13 +204,22 @@ def _run(args: argparse.Namespace) -> int:
     if known is not None and known["finished"]:
         raise UsageError(f"run {args.run_name!r} is finished; choose another --run-name")
     task = load_task(args.task, args.seed, args.batch)
-    optimizer = _optimizer(args, task.model.parameters())  # before the circuit, which may take a minute to make
+    # Before the circuit, which may take a minute to make.
+    optimizer = _optimizer(args, parameter_groups(task, args.no_decay_on_bias))
+    if args.no_decay_on_bias and not any(hyper.get("weight_decay") for hyper in optimizer.groups):
+        raise UsageError("--no-decay-on-bias: nothing decays; give --weight-decay")
     rule = optimizer.statement.name
     circuit = _circuit(home, rule, args.profile, known)
-    schedule, scheduler = declare(args.lr_schedule, optimizer, args.steps)
+    if args.calibrate and known is None:
+        calibrate(optimizer, task, args.calibrate, circuit.shard)
+    schedules, scheduler = declare(args.lr_schedule, optimizer, args.steps)
     options = {"--task": args.task, "--seed": args.seed, "--batch": args.batch, "--clip": args.clip}
-    options["option of the optimizer"] = str(sorted(optimizer.hyper.items()))
-    options["--lr, --lr-schedule or --steps"] = f"{schedule.kind} {schedule.values}"
+    options["option of the optimizer"] = str([sorted(hyper.items()) for hyper in optimizer.groups])
+    options["--lr, --lr-schedule or --steps"] = " ".join(f"{s.kind} {s.values}" for s in schedules)
+    options |= {"--no-decay-on-bias": args.no_decay_on_bias, "--calibrate": args.calibrate, "--rescale": args.rescale}
+    options |= {"--epoch-steps": args.epoch_steps, "--max-rounding": args.max_rounding}
+    terms = replace(sampling_terms(args, home), epoch_steps=args.epoch_steps, max_rounding=args.max_rounding)
+    options["--prove, --beacon or --window"] = f"{terms.sampled} {terms.beacon} {terms.window}"
 
     def training() -> bytes:
         out = io.BytesIO()
@@ -206,7 +246,6 @@ def _run(args: argparse.Namespace) -> int:
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])
 
-    terms = Terms(epoch_steps=args.epoch_steps, max_rounding=args.max_rounding)
     url = args.log or f"sqlite:///{home.path.absolute()}/log.db"
     name = args.run_name or time.strftime("run-%Y%m%d-%H%M%S")
     with open_event_log(url) as log:
@@ -218,11 +257,11 @@ def _run(args: argparse.Namespace) -> int:
                 raise UsageError(f"--steps: run {name!r} is at step {at} already, got {args.steps}")
             _tell(f"run {name} goes on after step {recorder.step}")
         else:
-            recorder = Recorder.start(optimizer, log, home, circuit, name, schedule, training, terms)
+            recorder = Recorder.start(optimizer, log, home, circuit, name, schedules, training, terms)
         try:
             _tell(
                 f"run {recorder.run_id.hex()}  ({name})  {rule}, {optimizer.parameter_count} parameters in "
-                f"{recorder.shards} shard(s) of {circuit.shard}, log {log.url}"
+                f"{recorder.shards} shard(s) of {circuit.shard}, {_undertaken(terms)}log {log.url}"
             )
             try:
                 _train(args, task, optimizer, scheduler, recorder, training)
@@ -233,6 +272,10 @@ def _run(args: argparse.Namespace) -> int:
         finally:
             recorder.close()
     return 0
+
+
+def _undertaken(terms: Any) -> str:
+    return f"{terms.sampled} of them drawn by {terms.beacon} and proven, " if terms.sampled else ""
 
 
 def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, recorder: Any, training: Any) -> None:
@@ -262,6 +305,8 @@ def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, 
                     "lower the rate or look at the data"
                 )
             value.backward()  # type: ignore[no-untyped-call]
+            if args.rescale and recorder.epoch_begins:
+                optimizer.rescale()
             optimizer.step()
             scheduler.step()
             recorder.record(training)

@@ -41,9 +41,10 @@ class Profile:
 
 
 PROFILES: dict[str, Profile] = {
-    "small": Profile("small", logrows=15, columns=3, noise=270),
-    "default": Profile("default", logrows=16, columns=3, noise=270),
+    "small": Profile("small", logrows=15, columns=3, noise=576),
+    "default": Profile("default", logrows=16, columns=3, noise=507),
 }
+"""``noise`` follows from the other two, by ``noise_lookups`` in ``proofs/ezkl/hiding.py``."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,10 @@ class ProofSystem(ABC):
     """The four verbs. Everything a verifier needs comes from files whose hash is the circuit id."""
 
     name: str
+
+    @abstractmethod
+    def shard_size(self, st: Statement, profile: Profile) -> int:
+        """Parameters per proof; known without making a circuit."""
 
     @abstractmethod
     def dev_srs(self, home: Path, logrows: int, say: Callable[[str], None] = lambda _: None) -> Path:

@@ -21,7 +21,7 @@ from zk_autograd.fixed_point import (
     scale_for,
     weight_scale,
 )
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement, check_decay
+from zk_autograd.statement.base import Array, Hyper, Named, Ops, Pair, Public, Range, Statement, check_decay, dot
 
 
 class SGD(Statement):
@@ -56,6 +56,7 @@ class SGD(Statement):
         self.public = tuple(name for name, there in names if there)
         hyper = [("momentum", 0.9, moment), ("dampening", 0.0, kind == "momentum"), ("weight_decay", 1e-4, decay)]
         self.defaults = {name: value for name, value, there in hyper if there}
+        self.rescales = {"u": 1} if moment else {}
         self.lookups = 4 if moment else 3
 
     def check_hyper(self, hyper: Hyper) -> None:
@@ -66,15 +67,14 @@ class SGD(Statement):
 
     def choose_format(self, hyper: Hyper, max_lr: float, clip: float, P: int) -> Format:
         self.check_hyper(hyper)
-        # |dw| < P/2; what the weights' own decay takes of it is set aside first.
-        limit = math.floor((P // 2 - 1) * (1 - DECAY_SHARE * self._decay))
+        limit = self._limit(hyper, P)
         scale_g, fixed = scale_for(clip, limit)
         # A is moved by at most 16 to be coprime to P, B by as much.
         room = (limit * P / self._reach(hyper, fixed, scale_g, P) - 16) / P * 2.0**scale_g
 
         def finest(lr: float) -> float:
             scale = math.log2(room / lr) if room > 0 else -math.inf
-            if not self._decay:
+            if not hyper.get("weight_decay"):
                 return scale
             # |W*w|/P stays within its share, W being at most one above its mean.
             share = DECAY_SHARE * P * P / (2 * LARGEST_WEIGHT * (lr * hyper["weight_decay"] * P + 1))
@@ -82,6 +82,17 @@ class SGD(Statement):
 
         scale_w = weight_scale(self.name, max_lr, finest)
         return Format(scale_w=scale_w, scale_g=scale_g, guard=0, clip=fixed)
+
+    @staticmethod
+    def _limit(hyper: Hyper, P: int) -> int:
+        """``|dw| < P/2``, less what the weights' own decay takes of it."""
+        return math.floor((P // 2 - 1) * (1 - DECAY_SHARE * bool(hyper.get("weight_decay"))))
+
+    def room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> int:
+        # As in choose_format, over fractions: A grows where the scale of gradients falls.
+        rate = Fraction(max_lr) * P * Fraction(2) ** (fmt.scale_w - fmt.scale_g)
+        fits = (rate + 16) * self._reach(hyper, fmt.clip, fmt.scale_g, P) <= self._limit(hyper, P) * P
+        return fmt.clip if fits else 0
 
     def _reach(self, hyper: Hyper, fixed: int, scale_g: int, P: int) -> int:
         """The largest ``|x|`` over all gradient sequences, the step being ``A*x`` up to rounding."""
@@ -126,32 +137,33 @@ class SGD(Statement):
 
     def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         if self._kind == "plain":
-            return {"w": pre["w"] - (self._step(pre, None, g, pub, P) + pub.r) // P}, {}
-        m = (self._moment(pre, g, pub, P) + pub.r) // P
-        return {"w": pre["w"] - (self._step(pre, m, g, pub, P) + pub.r) // P, "m": m}, {}
+            return {"w": pre["w"] - dot(*self._step(pre, None, g, pub), plus=pub.r) // P}, {}
+        m = dot(*self._moment(pre, g, pub, P), plus=pub.r) // P
+        return {"w": pre["w"] - dot(*self._step(pre, m, g, pub), plus=pub.r) // P, "m": m}, {}
 
     def bounds(self, pre: Named, post: Named, g: Array, hints: Named, pub: Any, P: int) -> dict[str, Array]:
         dw = pre["w"] - post["w"]
         found = {
-            "dw is the rounded step": self._step(pre, post.get("m"), g, pub, P) + pub.r - dw * P,
+            "dw is the rounded step": dot(*self._step(pre, post.get("m"), g, pub), (dw, -P), plus=pub.r),
             "|dw| < P/2": dw + P // 2,
             "|g| < P/2": g + P // 2,
         }
         if self._kind == "plain":
             return found
-        return {"m' is the rounded mean": self._moment(pre, g, pub, P) + pub.r - post["m"] * P} | found
+        moment = dot(*self._moment(pre, g, pub, P), (post["m"], -P), plus=pub.r)
+        return {"m' is the rounded mean": moment} | found
 
-    def _moment(self, pre: Named, g: Array, pub: Any, P: int) -> Array:
-        mean = pre["m"] * pub.u + g * (pub.c if self._kind == "momentum" else P)
-        return mean + pre["w"] * pub.V if self._decay else mean
+    def _moment(self, pre: Named, g: Array, pub: Any, P: int) -> list[Pair]:
+        """The next moment as a sum of products, in units of 1/P."""
+        mean = [(pre["m"], pub.u), (g, pub.c if self._kind == "momentum" else P)]
+        return [*mean, (pre["w"], pub.V)] if self._decay else mean
 
-    def _step(self, pre: Named, m: Array, g: Array, pub: Any, P: int) -> Array:
+    def _step(self, pre: Named, m: Array, g: Array, pub: Any) -> list[Pair]:
+        """The step as a sum of products, in units of 1/P."""
         if self._kind == "momentum":
-            return m * pub.A
-        step = g * pub.A
-        if self._decay:
-            step = step + pre["w"] * pub.W
-        return step + m * pub.B if self._kind == "nesterov" else step
+            return [(m, pub.A)]
+        step = [(g, pub.A), *([(pre["w"], pub.W)] if self._decay else [])]
+        return [*step, (m, pub.B)] if self._kind == "nesterov" else step
 
     def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
         return [Range(pre["w"] - post["w"], -(P // 2), P - 1 - P // 2)]

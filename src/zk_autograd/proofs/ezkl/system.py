@@ -33,8 +33,8 @@ _SETUP_LIMITS = Limits(seconds=1800, memory=0)
 
 def shard_size(st: Statement, profile: Profile) -> int:
     """Parameters per proof: what the layout holds, less 0.2 % (its columns do not fill to the last row)."""
-    _, one = graph.build(st, profile.P, 1, profile.noise)
-    _, two = graph.build(st, profile.P, 2, profile.noise)
+    _, one = graph.build(st, profile.P, profile.columns, 1, profile.noise)
+    _, two = graph.build(st, profile.P, profile.columns, 2, profile.noise)
     room = profile.columns * profile.P - profile.noise
     return room * 998 // 1000 // (two - one) // 10 * 10
 
@@ -54,6 +54,9 @@ class Ezkl(ProofSystem):
     """See the module docstring; ``home`` holds ``circuits/<id>/`` and ``srs/<logrows>.srs``."""
 
     name = NAME
+
+    def shard_size(self, st: Statement, profile: Profile) -> int:
+        return shard_size(st, profile)
 
     def dev_srs(self, home: Path, logrows: int, say: Callable[[str], None] = lambda _: None) -> Path:
         path = home / "srs" / f"dev-{logrows}.srs"
@@ -111,15 +114,16 @@ class Ezkl(ProofSystem):
         return self.load(found, home)
 
     def _compile(self, st: Statement, P: int, columns: int, shard: int, noise: int, folder: Path) -> None:
-        model, cells = graph.build(st, P, shard, noise)
+        model, cells = graph.build(st, P, columns, shard, noise)
         onnx.save(model, str(folder / "model.onnx"))
         logrows = (P + 8).bit_length() - 1
         job = {"logrows": logrows, "columns": columns, "P": P, "model": str(folder / "model.onnx")}
         job |= {"settings": str(folder / "settings.json"), "compiled": str(folder / "compiled.ezkl")}
         run_child(job | {"verb": "settings"}, _SETUP_LIMITS, secret=False)
         settings = _read_json(folder / "settings.json")
-        # EZKL's order varies from run to run and would change the key.
-        settings["required_range_checks"].sort()
+        # They would cost a third of the proving time, and their order varies from run to run and changes the key.
+        if settings["required_range_checks"]:
+            raise ProofSystemError(f"{st.name}: EZKL wants range checks for this graph, of which none has a use")
         # EZKL counts slices and committed inputs, which take no cells of the layout, and would add columns for them.
         settings["num_rows"], settings["total_assignments"] = -(-cells // columns), cells
         settings.pop("timestamp", None)
@@ -174,7 +178,7 @@ class Ezkl(ProofSystem):
 
     def committer(self, circuit: Circuit) -> Committer:
         sizes = graph.column_sizes(circuit.statement, circuit.shard, circuit.noise)
-        committer = KzgCommitter(circuit.srs_path, _logrows(circuit), max(sizes.values()))
+        committer = KzgCommitter(circuit.srs_path, _logrows(circuit), max(sizes.values()), 1 << circuit.statement.bits)
         # zksnake calls itself educational, and TAIL is EZKL's business: hold both against EZKL once per start.
         probe = np.arange(-5, 11, dtype=np.int64)
         ours, theirs = committer.commit(probe, (3, 5, 7)), _ezkl_commit(circuit, [*probe.tolist(), 3, 5, 7])
