@@ -219,12 +219,11 @@ def test_points_exchanged_between_proofs(case: Case) -> None:
     assert_violates(case.audit(), 5, only=True)
 
 
-@pytest.mark.parametrize("junk", [bytes(5664), b"\xff" * 5664])
-def test_a_proof_of_nothing(case: Case, junk: bytes) -> None:
+@pytest.mark.parametrize("content", [b"\0", b"\xff"])
+def test_a_proof_of_nothing(case: Case, content: bytes) -> None:
     """The right length, and no points in it."""
-    assert len(junk) == case.sound.circuit.proof_bytes
     story = case.story()
-    story.proofs[1, 0] = replace(story.proofs[1, 0], proof=junk)
+    story.proofs[1, 0] = replace(story.proofs[1, 0], proof=content * case.sound.circuit.proof_bytes)
     case.retell(story)
     found = case.audit()
     assert found.exit_code == 1
