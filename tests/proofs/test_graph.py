@@ -49,7 +49,7 @@ def test_a_shard_fills_its_columns_and_does_not_overflow_them(name: str) -> None
         room = profile.columns * profile.P
         _, cells = graph.build(STATEMENTS[name], profile.P, shard, profile.noise)
         assert 0.99 * room < cells <= 0.999 * room
-        assert max(graph.column_sizes(STATEMENTS[name], shard, profile.noise).values()) < profile.P
+        assert max(graph.column_sizes(STATEMENTS[name], profile.P, shard, profile.noise).values()) < profile.P
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +72,7 @@ def test_the_graph_is_the_same_in_every_process(name: str) -> None:
 def test_every_input_but_the_public_one_ends_in_salt_that_nothing_uses(name: str) -> None:
     st, shard, noise = STATEMENTS[name], 30, 8
     model, _ = graph.build(st, 32760, shard, noise)
-    sizes = graph.column_sizes(st, shard, noise)
+    sizes = graph.column_sizes(st, 32760, shard, noise)
     constants = {t.name: t for t in model.graph.initializer}
     used = dict.fromkeys(sizes, 0)
     for node in model.graph.node:

@@ -39,6 +39,10 @@ HYPER: dict[str, list[dict[str, float]]] = {
     "amsgrad": _ADAM,
     "amsgrad-l2": _decaying(_ADAM, 1e-4, 0.0, 1e-2),
     "amsgradw": _decaying(_ADAM, 1e-2, 0.0, 0.3),
+    "lamb": [
+        h | {"weight_decay": decay, "max_ratio": ratio}
+        for h, decay, ratio in zip([_ADAM[0] | {"eps": 1e-6}, *_ADAM[1:]], (1e-2, 0.0, 0.3), (10.0, 1.0, 3.0), strict=True)
+    ],
     "sgd": [{}],
     "sgd-l2": _decaying([{}, {}, {}], 1e-4, 0.0, 0.1),
     "momentum": _MOMENTUM,

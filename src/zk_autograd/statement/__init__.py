@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from zk_autograd.errors import UsageError
-from zk_autograd.statement import adam, sgd
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement
+from zk_autograd.statement import adam, lamb, sgd
+from zk_autograd.statement.base import (
+    Array,
+    Hyper,
+    Named,
+    Ops,
+    Public,
+    Range,
+    Statement,
+    carry_bounds,
+    place_in,
+    sum_of_squares,
+)
 
-STATEMENTS: dict[str, Statement] = {s.name: s for s in (*adam.FAMILY, *sgd.FAMILY)}
+STATEMENTS: dict[str, Statement] = {s.name: s for s in (*adam.FAMILY, *lamb.FAMILY, *sgd.FAMILY)}
 
 
 def statement(name: str) -> Statement:
@@ -17,4 +28,17 @@ def statement(name: str) -> Statement:
         raise UsageError(f"unknown optimizer {name[:40]!r}: expected one of {', '.join(sorted(STATEMENTS))}") from None
 
 
-__all__ = ["STATEMENTS", "Array", "Hyper", "Named", "Ops", "Public", "Range", "Statement", "statement"]
+__all__ = [
+    "STATEMENTS",
+    "Array",
+    "Hyper",
+    "Named",
+    "Ops",
+    "Public",
+    "Range",
+    "Statement",
+    "carry_bounds",
+    "place_in",
+    "statement",
+    "sum_of_squares",
+]

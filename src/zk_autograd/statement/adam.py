@@ -194,7 +194,7 @@ class Adam(Statement):
         e = hints["e"] if self._decay == "l2" else g
         root = post["h"] if self._amsgrad else s
         s2 = s + s
-        dw = pre["w"] - post["w"]
+        dw = self._moved(pre, post, hints)
         if self._decay == "decoupled":
             dw = dw - hints["d"]
         D = root + root + pub.E if self._amsgrad else s2 + pub.E
@@ -227,8 +227,12 @@ class Adam(Statement):
             found["h' is h or s"] = grown * above * P
         return found
 
+    def _moved(self, pre: Named, post: Named, hints: Named) -> Array:
+        """What the step and the decay take from a weight."""
+        return pre["w"] - post["w"]
+
     def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
-        dw = pre["w"] - post["w"]
+        dw = self._moved(pre, post, hints)
         found = []
         if self._decay == "decoupled":
             dw = dw - hints["d"]

@@ -51,8 +51,10 @@ class KzgCommitter(Committer):
             raise FormatError(f"commit: expected at most {self._rows} elements, got {length + len(salt)}")
         if int(values.max(initial=0)) >= SHIFT or int(values.min(initial=0)) <= -SHIFT:
             raise FormatError("commit: an element is outside the committer's range of 2^36")
-        scalars = (values + SHIFT).tolist()
-        point = ec_bn254.multiscalar_mul_g1(self._points[:length], scalars) + self._offset(length)
+        point = self._end
+        if length:
+            scalars = (values + SHIFT).tolist()
+            point = ec_bn254.multiscalar_mul_g1(self._points[:length], scalars) + self._offset(length)
         if salt:
             blind = ec_bn254.multiscalar_mul_g1(self._points[length : length + len(salt)], [s % MODULUS for s in salt])
             point = point + blind

@@ -10,7 +10,7 @@ import ezkl
 import numpy as np
 
 from zk_autograd.errors import VerificationError
-from zk_autograd.proofs.base import POINT_BYTES, Circuit, Commitments, Verifier
+from zk_autograd.proofs.base import Circuit, Commitments, Verifier
 from zk_autograd.proofs.ezkl.commit import SHIFT, KzgCommitter
 from zk_autograd.proofs.ezkl.process import private_folder
 
@@ -22,13 +22,13 @@ class EzklVerifier(Verifier):
     2. the commitment to the public integers, which is recomputed here;
     3. the proof itself, with no instances, under the circuit's own settings, key and SRS.
 
-    What the other three commitments must equal is the caller's to check.
+    What the other commitments must equal is the caller's to check.
     """
 
     def __init__(self, circuit: Circuit) -> None:
         self._circuit = circuit
         logrows = (circuit.P + 8).bit_length() - 1
-        self._committer = KzgCommitter(circuit.srs_path, logrows, len(circuit.statement.public))
+        self._committer = KzgCommitter(circuit.srs_path, logrows, len(circuit.statement.inputs))
         self._hyper: dict[tuple[int, ...], bytes] = {}
         self._manager = private_folder()
         self._folder = self._manager.__enter__()
@@ -50,9 +50,9 @@ class EzklVerifier(Verifier):
         # 1. length
         if len(proof) != circuit.proof_bytes:
             raise VerificationError(f"proof: expected {circuit.proof_bytes} bytes, got {len(proof)}")
-        parts = Commitments(*(proof[i : i + POINT_BYTES] for i in range(0, 4 * POINT_BYTES, POINT_BYTES)))
+        parts = Commitments.first_in(proof, circuit.statement)
         # 2. public integers; their number matters, as a column of fewer commits like one that ends in zeros
-        names = circuit.statement.public
+        names = circuit.statement.inputs
         if len(hyper) != len(names) or not all(0 <= x < SHIFT for x in hyper):
             raise VerificationError(f"proof: expected {len(names)} public integers of [0, 2^36), got {len(hyper)}")
         if parts.hyper != self.hyper_commitment(hyper):
