@@ -32,7 +32,7 @@ def hyper_of(name: str) -> some.SearchStrategy[dict[str, float]]:
     """Hyper-parameters of a statement, usual ones and edges."""
     values = {
         "beta1": betas, "beta2": second_betas, "eps": some.sampled_from([1e-10, 1e-8, 1e-5, 1e-3]),
-        "momentum": betas, "dampening": betas, "weight_decay": decays, "max_ratio": some.sampled_from([1.0, 10.0, 100.0]),
+        "momentum": betas, "dampening": betas, "weight_decay": decays, "max_ratio": some.sampled_from([1.0, 10.0]),
     }  # fmt: skip
     return some.fixed_dictionaries({key: values[key] for key in STATEMENTS[name].defaults})
 

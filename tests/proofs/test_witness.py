@@ -13,7 +13,6 @@ from zk_autograd.errors import DecodeError, FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import Circuit
 from zk_autograd.proofs.witness import (
-    SALT,
     STATE_LIMIT,
     Carried,
     ShardWitness,
@@ -89,9 +88,7 @@ def test_a_witness_of_another_length_is_refused(step: Proved, change: int) -> No
 
 @pytest.mark.parametrize(("name", "element"), [*(("sgd", i) for i in range(9)), *(("lamb", i) for i in range(19))])
 @pytest.mark.parametrize("value", [MODULUS, MODULUS + 1, (1 << 256) - 1])
-def test_a_salt_or_a_sum_that_is_no_canonical_field_element_is_refused(
-    step: Proved, element: int, value: int
-) -> None:
+def test_a_salt_or_a_sum_that_is_no_canonical_field_element_is_refused(step: Proved, element: int, value: int) -> None:
     data = bytearray(step.witness.to_bytes(step.circuit.statement))
     at = len(data) - 32 * (1 + element)
     data[at : at + 32] = value.to_bytes(32, "little")
@@ -187,7 +184,7 @@ def test_sums_that_are_not_the_blocks_are_refused(step: Proved) -> None:
         replace(honest, totals=(sw + 1, su)), replace(honest, totals=(sw, su - 1)), replace(honest, before=(1, 0)),
         replace(honest, totals=(MODULUS - 1, su)), replace(honest, totals=(sw, 0)), replace(honest, totals=zeros),
     ):  # fmt: skip
-        with pytest.raises(FormatError, match="leaves the look-up table|outside the range"):
+        with pytest.raises(FormatError, match=r"leaves the look-up table|outside the range"):
             advance(step.circuit, replace(step.witness, carried=carried), step.pub)
 
 

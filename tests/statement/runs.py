@@ -40,8 +40,9 @@ HYPER: dict[str, list[dict[str, float]]] = {
     "amsgrad-l2": _decaying(_ADAM, 1e-4, 0.0, 1e-2),
     "amsgradw": _decaying(_ADAM, 1e-2, 0.0, 0.3),
     "lamb": [
-        h | {"weight_decay": decay, "max_ratio": ratio}
-        for h, decay, ratio in zip([_ADAM[0] | {"eps": 1e-6}, *_ADAM[1:]], (1e-2, 0.0, 0.3), (10.0, 1.0, 3.0), strict=True)
+        _ADAM[0] | {"eps": 1e-6, "weight_decay": 1e-2, "max_ratio": 10.0},
+        _ADAM[1] | {"weight_decay": 0.0, "max_ratio": 1.0},
+        _ADAM[2] | {"weight_decay": 0.3, "max_ratio": 3.0},
     ],
     "sgd": [{}],
     "sgd-l2": _decaying([{}, {}, {}], 1e-4, 0.0, 0.1),

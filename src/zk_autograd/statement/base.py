@@ -30,7 +30,7 @@ Named: TypeAlias = Mapping[str, Array]
 Hyper: TypeAlias = Mapping[str, float]
 
 PLACE = ("first", "last")
-"""Public integers that a statement with ``carries`` has beside its own: whether a shard is its block's first, and last."""
+"""Public integers that a statement with ``carries`` has beside its own: is a shard its block's first, its last?"""
 
 
 class Public(dict[str, int]):
@@ -80,7 +80,7 @@ class Statement(ABC):
     lookups: int
     """How many bounds a parameter has."""
     carries: tuple[str, ...] = ()
-    """Sums over a whole block on which the step of each of its parameters depends, in committed order. Most have none."""
+    """Sums over a whole block on which each parameter's step depends, in committed order. Most statements have none."""
 
     @abstractmethod
     def check_hyper(self, hyper: Hyper) -> None:
@@ -136,10 +136,10 @@ class Statement(ABC):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The public integers of one shard's proof, in committed order: the step's, and the shard's place if it counts."""
+        """The public integers of a shard's proof, in committed order: the step's, and its place if that counts."""
         return self.public + (PLACE if self.carries else ())
 
-    # What only statements with ``carries`` have. ``advance`` takes its arrays for one whole block. Who has them in parts
+    # What only statements with ``carries`` have. ``advance`` takes its arrays for one whole block. Who has parts of one
     # calls ``begin`` on each, adds up the squares, and calls ``finish`` with what ``settle`` makes of the totals.
 
     def scalars(self, P: int) -> tuple[str, ...]:
@@ -168,7 +168,7 @@ class Statement(ABC):
 
 
 def sum_of_squares(x: Array) -> int:
-    """The exact sum of the squares of int64 values below ``2**50`` in size, of numpy or torch; it may exceed 64 bits."""
+    """The exact sum of the squares of int64 values below ``2**50`` in size, of numpy or torch; may exceed 64 bits."""
     low = x & _LOW
     high = (x - low) >> 25
     return (_total(high * high) << 50) + (_total(high * low) << 26) + _total(low * low)
@@ -180,8 +180,8 @@ _ROW = 1 << 12  # so many products of two numbers of 25 bits stay in 64 bits
 
 def _total(x: Array) -> int:
     whole = len(x) // _ROW * _ROW
-    rows = x[:whole].reshape(-1, _ROW).sum(1).tolist()
-    return sum(rows) + sum(x[whole:].tolist())
+    rows: list[int] = x[:whole].reshape(-1, _ROW).sum(1).tolist()
+    return sum(rows) + int(sum(x[whole:].tolist()))
 
 
 def place_in(counts: Sequence[int], shard: int) -> dict[str, int]:

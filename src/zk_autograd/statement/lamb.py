@@ -42,7 +42,7 @@ class Lamb(Adam):
         super().__init__(name, decay="decoupled")
         self.hints += ("u",)
         self.public += ("B", "U", "R", "j")
-        self.defaults |= {"max_ratio": 10.0, "eps": 1e-6}
+        self.defaults = {**self.defaults, "max_ratio": 10.0, "eps": 1e-6}
         self.lookups += 2
 
     def check_hyper(self, hyper: Hyper) -> None:
