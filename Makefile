@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help env demo test lint bench kafka kafka-down fuzz chaos soak clean
+.PHONY: help env demo test lint bench kafka kafka-down fuzz chaos soak large-run clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -49,5 +49,8 @@ chaos: env  ## 100 SIGKILLs of consumers on real Kafka
 soak: env  ## the slow tests: full cross products, long runs
 	$(BIN)/python -m pytest -m slow
 
+large-run: env  ## a million parameters, sampled proving, real Kafka, audited (about 25 minutes)
+	$(BIN)/python scripts/large_run.py
+
 clean:  ## remove what the targets made, but for .venv
-	rm -rf .demo .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .demo .large-run .pytest_cache .mypy_cache .ruff_cache build dist

@@ -4,6 +4,7 @@
 * Steps follow in chain order; what does not follow is refused.
 * A shard of a step is proven by the first proof in topic order that verifies and belongs to the step's roots.
 * A step enters when all its shards are proven and the step before it has entered; each once.
+* An epoch closes after its last step.
 * The end enters after the last step.
 
 No clock, no network, no disk: verifying a proof and finding a circuit are passed in.
@@ -16,9 +17,12 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ledger.chain import RunChain
-from ledger.entries import Entry, run_closed, run_opened, step_proven
+from ledger.entries import Entry, leaf_data, run_closed, run_opened, step_proven
+from ledger.epochs import ends_epoch, epoch_closed
+from ledger.tree import Tree
 from schemas.events import (
     EnclaveAttested,
+    EpochClosed,
     ProofAttached,
     RunClosed,
     RunFinished,
@@ -41,6 +45,17 @@ class _Run:
     closed: bool = False
     proofs: dict[int, dict[int, bytes]] = field(default_factory=dict)
     """step -> shard -> proof event id, for steps that have not entered."""
+    epoch: Tree = field(default_factory=Tree)
+    """Over the entries of the open epoch's steps."""
+
+
+@dataclass
+class _Replayed:
+    """What the log holds of a run already."""
+
+    entered: int = 0
+    closed: bool = False
+    epoch: Tree = field(default_factory=Tree)
 
 
 class Fold:
@@ -54,14 +69,17 @@ class Fold:
     def __init__(self, find_circuit: FindCircuit, verify: VerifyProof) -> None:
         self._find, self._verify = find_circuit, verify
         self._runs: dict[bytes, _Run] = {}
-        self._replayed: dict[bytes, tuple[int, bool]] = {}
+        self._replayed: dict[bytes, _Replayed] = {}
 
     def replay(self, entry: Entry) -> None:
         """Takes an entry that is in the log already, before any event: its proofs are not verified again."""
-        steps, _ = self._replayed.get(entry.run_id, (0, False))
+        run = self._replayed.setdefault(entry.run_id, _Replayed())
         if isinstance(entry, StepProven):
-            steps = entry.step
-        self._replayed[entry.run_id] = (steps, isinstance(entry, RunClosed))
+            run.entered = entry.step
+            run.epoch.append(leaf_data(entry))
+        elif isinstance(entry, EpochClosed):
+            run.epoch = Tree()
+        run.closed = isinstance(entry, RunClosed)
 
     @property
     def waiting(self) -> int:
@@ -103,7 +121,8 @@ class Fold:
             )
         if proof.shard >= chain.start.shards:
             raise VerificationError(
-                f"run {chain.name}, step {proof.step}: no shard {proof.shard}, there are {chain.start.shards}"
+                f"run {chain.name}, step {proof.step}, shard {proof.shard}: no such step or shard "
+                f"(shards {chain.start.shards})"
             )
         found = self._verify(chain.circuit, proof.proof, chain.public_of(proof.step, proof.shard))
         chain.check_place(proof, found)
@@ -120,9 +139,13 @@ class Fold:
         if opened.event_id in self._runs:
             raise VerificationError(f"run {opened.event_id.hex()[:12]}: started twice")
         chain = RunChain(opened, self._find(opened.event.circuit_id))
-        entered, closed = self._replayed.pop(opened.event_id, (-1, False))
-        self._runs[opened.event_id] = _Run(chain, max(entered, 0), closed)
-        return [] if entered >= 0 else [run_opened(chain)]
+        was = self._replayed.pop(opened.event_id, None)
+        if was is None:
+            self._runs[opened.event_id] = _Run(chain)
+            return [run_opened(chain)]
+        epoch = was.epoch if chain.start.epoch_steps else Tree()
+        self._runs[opened.event_id] = _Run(chain, was.entered, was.closed, epoch=epoch)
+        return []
 
     def _advance(self, run: _Run) -> list[Entry]:
         out: list[Entry] = []
@@ -133,8 +156,21 @@ class Fold:
                 return out
             run.entered += 1
             del run.proofs[run.entered]
-            out.append(step_proven(chain, run.entered, [proofs[i] for i in range(chain.start.shards)]))
+            entry = step_proven(chain, run.entered, [proofs[i] for i in range(chain.start.shards)])
+            out.append(entry)
+            if chain.start.epoch_steps:
+                run.epoch.append(leaf_data(entry))
+            out += self._close_epoch(run)
+        out += self._close_epoch(run)  # a short one, if the run's end came after its last proof
         if chain.finished is not None and not run.closed and run.entered == chain.finished.event.steps:
             run.closed = True
             out.append(run_closed(chain))
         return out
+
+    @staticmethod
+    def _close_epoch(run: _Run) -> list[Entry]:
+        if not run.epoch.size or not ends_epoch(run.chain, run.entered):
+            return []
+        entry = epoch_closed(run.chain, run.entered, run.epoch)
+        run.epoch = Tree()
+        return [entry]

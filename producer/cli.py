@@ -74,6 +74,15 @@ def parser() -> argparse.ArgumentParser:
         default="default",
         help="size of one proof (default: default, of 2^16 rows)",
     )
+    p.add_argument(
+        "--epoch-steps", type=int, default=0, metavar="N",
+        help="steps of an epoch, which the ledger closes and an auditor can verify as one unit (default: no epochs)",
+    )  # fmt: skip
+    p.add_argument(
+        "--max-rounding", type=float, default=1.0, metavar="X",
+        help="refuse a step whose gradient loses more than this share of its norm to rounding and clipping "
+        "(default: 1, never)",
+    )  # fmt: skip
     p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
     p.add_argument(
         "--run-name", help="name of the run; an unfinished run of this name goes on (default: from the time)"
@@ -142,12 +151,17 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError(f"--steps: expected at least 1, got {args.steps}")
     if args.batch < 1:
         raise UsageError(f"--batch: expected at least 1, got {args.batch}")
+    if not 0 <= args.epoch_steps < 1 << 31:
+        raise UsageError(f"--epoch-steps: expected at least 0, got {args.epoch_steps}")
+    if not 0 <= args.max_rounding <= 1:
+        raise UsageError(f"--max-rounding: expected 0 to 1, got {args.max_rounding}")
     if args.lr is not None and not (math.isfinite(args.lr) and args.lr > 0):
         raise UsageError(f"--lr: expected a learning rate above 0, got {args.lr!r}")
     try:
         import torch
     except ImportError:
         raise UsageError("zk-train needs torch: pip install 'zk-autograd[train]'") from None
+    from producer.declaration import Terms
     from producer.recorder import Recorder
     from producer.run_files import run_facts
     from producer.schedules import declare
@@ -192,6 +206,7 @@ def _run(args: argparse.Namespace) -> int:
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])
 
+    terms = Terms(epoch_steps=args.epoch_steps, max_rounding=args.max_rounding)
     url = args.log or f"sqlite:///{home.path.absolute()}/log.db"
     name = args.run_name or time.strftime("run-%Y%m%d-%H%M%S")
     with open_event_log(url) as log:
@@ -203,7 +218,7 @@ def _run(args: argparse.Namespace) -> int:
                 raise UsageError(f"--steps: run {name!r} is at step {at} already, got {args.steps}")
             _tell(f"run {name} goes on after step {recorder.step}")
         else:
-            recorder = Recorder.start(optimizer, log, home, circuit, name, schedule, training)
+            recorder = Recorder.start(optimizer, log, home, circuit, name, schedule, training, terms)
         try:
             _tell(
                 f"run {recorder.run_id.hex()}  ({name})  {rule}, {optimizer.parameter_count} parameters in "

@@ -50,6 +50,7 @@ VerifyAll: TypeAlias = Callable[[Circuit, Sequence[tuple[bytes, tuple[int, ...]]
 def audit(
     found: Collected, run_id: bytes, policy: Policy, find_circuit: Callable[[bytes], Circuit], verify_all: VerifyAll,
     live: Sequence[Anchor], origin: str | None = None, held: Sequence[Head | None] | None = None,
+    epoch: int | None = None,
 ) -> Audit:  # fmt: skip
     """All checks over what was collected for ``run_id``.
 
@@ -59,8 +60,11 @@ def audit(
         origin: the log's expected name; None takes the first checkpoint's.
         held: what each of ``live`` held before the log was read (:func:`held_by`); None asks them now, which is right
             for a log that nobody writes to.
+        epoch: verify the proofs of this epoch only; everything else is checked over the whole run.
+    Raises:
+        UsageError: the run has no such epoch.
     """
-    out = Audit(run_id, refused=found.refused)
+    out = Audit(run_id, refused=found.refused, epoch=epoch)
     # 2
     _start(out, found, policy, find_circuit)
     # 3 and 4
@@ -168,9 +172,9 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
     if chain is None or circuit is None:
         return {}
     entered = {o.event.step for o in found.ledger if isinstance(o.event, StepProven) and o.event.run_id == out.run_id}
-    count, shards = len(chain.steps), chain.start.shards
+    wanted, shards = out.steps, chain.start.shards
     # A start may declare a million shards: nothing here grows with what is declared, only with what is there.
-    slots = sorted((t, s) for t, s in found.proofs if 1 <= t <= count and 0 <= s < shards)
+    slots = sorted((t, s) for t, s in found.proofs if t in wanted and 0 <= s < shards)
     candidates = [(slot, proof) for slot in slots for proof in found.proofs[slot]]
     verdicts = verify_all(circuit, [(p.event.proof, chain.public_of(*slot)) for slot, p in candidates])
     out.proofs_verified = len(candidates)
@@ -195,7 +199,7 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
             except VerificationError as error:
                 refused.setdefault(slot, Finding(6, str(error)))
     steps: dict[int, list[list[bytes]]] = {}
-    for step in range(1, count + 1):
+    for step in wanted:
         row = accepted[step]
         if len(row) == shards:
             steps[step] = [row[shard] for shard in range(shards)]
@@ -206,10 +210,10 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
                 )
                 out.violated(finding.check, finding.text)
     out.proven = len(steps)
-    waiting = count - len(entered)
+    waiting = sum(step not in entered for step in wanted)
     proven = sum(map(len, accepted.values()))
     out.checks[6].detail = f"{chain.statement.name} state, gradient and public integers of {proven} shard(s)"
-    out.checks[5].detail = f"{proven} of {count * shards} shard proofs"
+    out.checks[5].detail = f"{proven} of {len(wanted) * shards} shard proofs"
     if waiting > 0:
         out.unchecked(
             5, f"{waiting} step(s) have no ledger entry yet: wait for zk-prove and zk-ledger, then audit again"

@@ -48,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
         "--anchor", action="append", default=[], metavar="URI", help="ask this anchor now (check 10); may be repeated"
     )
     p.add_argument("--origin", help="the log's expected name in its checkpoints (default: the first checkpoint's)")
+    p.add_argument(
+        "--epoch", type=int, metavar="N", help="verify the proofs of this epoch only (of a run with --epoch-steps)"
+    )
     p.add_argument("--workers", type=int, help="processes that verify proofs (default: one per core)")
     return p
 
@@ -113,7 +116,7 @@ def _run(args: argparse.Namespace) -> int:
             progress.update(bar, total=len(jobs))
             return verify_all(circuit, jobs, args.workers, lambda: progress.advance(bar))
 
-        out = audit(found, run_id, policy, circuits, verify, live, args.origin, held)
+        out = audit(found, run_id, policy, circuits, verify, live, args.origin, held, args.epoch)
     out.trusted = _trusted(found, out, policy)
     name = found.runs.get(run_id, "")
     print(json.dumps(as_json(out, name)) if args.json else as_text(out, name))

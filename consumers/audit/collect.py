@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from consumers.audit.reading import Item, Place, read_topics
 from ledger.checkpoint import parse_checkpoint
+from ledger.entries import Entry
 from schemas.events import (
     Anchored,
     CheckpointIssued,
@@ -22,12 +23,9 @@ from schemas.events import (
     Event,
     ProofAttached,
     Role,
-    RunClosed,
     RunFinished,
-    RunOpened,
     RunStarted,
     StepCommitted,
-    StepProven,
 )
 from schemas.keyring import KeyRing
 from schemas.signing import Opened, open_introduction
@@ -66,7 +64,7 @@ class Collected:
     start: Opened[RunStarted] | None = None
     chain: list[Opened[StepCommitted | RunFinished]] = field(default_factory=list)
     proofs: dict[tuple[int, int], list[Opened[ProofAttached]]] = field(default_factory=lambda: defaultdict(list))
-    ledger: list[Opened[RunOpened | StepProven | RunClosed]] = field(default_factory=list)
+    ledger: list[Opened[Entry]] = field(default_factory=list)
     checkpoints: list[Opened[CheckpointIssued]] = field(default_factory=list)
     anchored: list[Opened[Anchored]] = field(default_factory=list)
     records: int = 0

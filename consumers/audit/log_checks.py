@@ -11,10 +11,11 @@ from consumers.audit.collect import Collected
 from consumers.audit.outcome import Audit, Status
 from ledger.chain import RunChain
 from ledger.checkpoint import parse_checkpoint, verify_checkpoint
-from ledger.entries import leaf_data, run_closed, run_opened, step_proven
+from ledger.entries import Entry, leaf_data, run_closed, run_opened, step_proven
+from ledger.epochs import ends_epoch, epoch_closed
 from ledger.note import VerifierKey
 from ledger.tree import Tree
-from schemas.events import RunClosed, RunOpened, StepProven
+from schemas.events import EpochClosed, RunClosed, RunOpened, StepProven
 from zk_autograd.errors import AnchorError, DecodeError, UsageError, VerificationError, ZkAutogradError
 from zk_autograd.policy import Policy
 
@@ -32,6 +33,7 @@ def check_ledger(out: Audit, found: Collected, accepted: dict[int, list[list[byt
     entries = [o.event for o in found.ledger if o.event.run_id == out.run_id]
     expected = 0
     opened = closed = 0
+    epoch = Tree()
     for entry in entries:
         if isinstance(entry, RunOpened):
             opened += 1
@@ -50,22 +52,46 @@ def check_ledger(out: Audit, found: Collected, accepted: dict[int, list[list[byt
                 out.violated(7, f"{where}: does not say what the topics say (event, proofs or roots differ)")
             if entry.step > len(chain.steps):
                 out.violated(7, f"{where}: no such step was committed")
+            if epoch.size and ends_epoch(chain, expected - 1):
+                out.violated(7, f"{where}: before the epoch of step {expected - 1} is closed")
+            epoch.append(leaf_data(entry))
+        elif isinstance(entry, EpochClosed):
+            if not _closes(entry, chain, expected, epoch):
+                out.violated(7, f"entry for epoch {entry.epoch}: not where an epoch ends, or not what the topics say")
+            epoch = Tree()
         elif isinstance(entry, RunClosed):
             closed += 1
-            early = chain.finished is None or expected != entry.steps
+            early = chain.finished is None or expected != entry.steps or (chain.start.epoch_steps and epoch.size)
             if closed > 1 or early or leaf_data(entry) != leaf_data(run_closed(chain)):
                 out.violated(7, "the run is closed before its last step, twice, or with another end than it published")
     if opened and found.ledger:
         first = next(e for e in entries if isinstance(e, RunOpened))
         if leaf_data(first) != leaf_data(run_opened(chain)):
             out.violated(7, "the entry that opens the run does not name its start")
-    missing = len(chain.steps) - expected
     out.checks[7].detail = f"{expected} of {len(chain.steps)} steps entered"
-    if not opened or missing > 0 or (chain.finished is not None and not closed):
-        out.unchecked(
-            7, f"the ledger is not complete: {missing} step(s) missing" + ("" if closed else ", run not closed")
+    if out.epoch is not None:
+        if not any(isinstance(e, EpochClosed) and e.epoch == out.epoch for e in entries):
+            out.unchecked(7, f"epoch {out.epoch} is not closed yet: wait for zk-prove and zk-ledger, then audit again")
+        return tree
+    missing = len(chain.steps) - expected
+    left_open = [
+        what
+        for what, is_open in (
+            ("epoch", bool(epoch.size) and ends_epoch(chain, expected)),
+            ("run", chain.finished is not None and not closed),
         )
+        if is_open
+    ]
+    if not opened or missing > 0 or left_open:
+        not_closed = "".join(f", {what} not closed" for what in left_open)
+        out.unchecked(7, f"the ledger is not complete: {missing} step(s) missing{not_closed}")
     return tree
+
+
+def _closes(entry: EpochClosed, chain: RunChain, last: int, epoch: Tree) -> bool:
+    """Whether the entry closes the epoch that ends with step ``last``, over the entries since the one before."""
+    there = 0 < epoch.size <= last <= len(chain.steps) and ends_epoch(chain, last)
+    return there and leaf_data(entry) == leaf_data(epoch_closed(chain, last, epoch))
 
 
 def _says(entry: StepProven, chain: RunChain, proofs: list[list[bytes]]) -> bool:
@@ -155,11 +181,18 @@ def check_receipts(out: Audit, found: Collected, tree: Tree, policy: Policy) -> 
     if wanted:
         out.unchecked(9, f"no receipt of {', '.join(sorted(wanted))}")
     # Other runs may go on for ever: what has to be anchored is this one.
-    needed = max((i + 1 for i, o in enumerate(found.ledger) if o.event.run_id == out.run_id), default=tree.size)
+    needed = max((i + 1 for i, o in enumerate(found.ledger) if _matters(o.event, out)), default=tree.size)
     if not found.anchored:
         out.unchecked(9, "nothing is anchored yet: wait for zk-anchor, then audit again")
     elif covered < needed:
         out.unchecked(9, f"{covered} of {needed} entries anchored: wait for zk-anchor, then audit again")
+
+
+def _matters(entry: Entry, out: Audit) -> bool:
+    """Whether the verdict rests on this entry: all of a run's, or the one that closes the epoch, after its steps."""
+    if entry.run_id != out.run_id:
+        return False
+    return out.epoch is None or (isinstance(entry, EpochClosed) and entry.epoch == out.epoch)
 
 
 def _is_of(facts: ReceiptFacts, note: str) -> bool:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from anchor import ReceiptFacts
 from ledger.chain import RunChain
+from ledger.epochs import epoch_range
 from zk_autograd.proofs.base import Circuit
 
 TITLES = (
@@ -54,6 +55,8 @@ class Audit:
 
     run_id: bytes
     checks: list[Check] = field(default_factory=lambda: [Check(i) for i in range(len(TITLES))])
+    epoch: int | None = None
+    """The only epoch whose proofs are looked at; None: all are."""
     chain: RunChain | None = None
     circuit: Circuit | None = None
     proven: int = 0
@@ -87,6 +90,20 @@ class Audit:
         """Whether something was not checked. A live counter that nobody asked for (check 10) does not count."""
         required = {c.status for c in self.checks if c.number != 10}
         return Status.UNCHECKED in required or bool(self.checks[10].findings)
+
+    @property
+    def steps(self) -> range:
+        """The steps whose proofs are looked at.
+
+        Raises:
+            UsageError: the run has no such epoch.
+        """
+        if self.chain is None:
+            return range(0)
+        count = len(self.chain.steps)
+        if self.epoch is None:
+            return range(1, count + 1)
+        return epoch_range(self.epoch, self.chain.start.epoch_steps, count)
 
     @property
     def exit_code(self) -> int:

@@ -29,6 +29,10 @@ def as_text(out: Audit, name: str) -> str:
         lines.append(
             f"  INSECURE development evidence: {', '.join(insecure)}. It shows who vouches, not what hardware did."
         )
+    if out.epoch is not None and out.chain is not None:
+        before, after = (out.chain.state_root(step).hex() for step in (out.steps[0] - 1, out.steps[-1]))
+        lines.append(f"  epoch {out.epoch} begins with state {before}")
+        lines.append(lines.append(f"  and ends with state {after}. Proofs of other epochs were not verified."))
     lines += [f"  trusted on first use: {text}" for text in out.trusted]
     lines.append(f"  {NOT_PROVEN}")
     lines.append(f"verdict: {_WORDS[out.exit_code]}{_because(out)}")
@@ -38,6 +42,10 @@ def as_text(out: Audit, name: str) -> str:
 def _because(out: Audit) -> str:
     if out.exit_code == 0:
         steps, finished = (len(out.chain.steps), out.chain.finished) if out.chain else (0, None)
+        if out.epoch is not None:
+            return (
+                f": epoch {out.epoch}, steps {out.steps[0]} to {out.steps[-1]}, every one proven, logged and anchored"
+            )
         return f"{'' if finished else ' SO FAR'}: {steps} steps, every one proven, logged and anchored" + (
             "" if finished else "; the run is not finished"
         )
@@ -47,6 +55,14 @@ def _because(out: Audit) -> str:
         if check.status is wanted and not (wanted is Status.UNCHECKED and check.number == 10 and not check.findings):
             return f": check {check.number} ({check.title}): {(check.findings or [check.detail])[0]}"
     return ""
+
+
+def _epoch(out: Audit) -> dict[str, Any] | None:
+    if out.epoch is None or out.chain is None:
+        return None
+    first, last = out.steps[0], out.steps[-1]
+    states = {"before": out.chain.state_root(first - 1).hex(), "after": out.chain.state_root(last).hex()}
+    return {"epoch": out.epoch, "first_step": first, "last_step": last} | states
 
 
 def as_json(out: Audit, name: str) -> dict[str, Any]:
@@ -59,6 +75,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "steps": len(out.chain.steps) if out.chain else 0,
         "finished": bool(out.chain and out.chain.finished),
         "steps_proven": out.proven,
+        "epoch": _epoch(out),
         "proofs_verified": out.proofs_verified,
         "ledger_size": out.size,
         "classes": sorted(out.classes),

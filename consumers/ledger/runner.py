@@ -17,7 +17,17 @@ from ledger.entries import Entry, leaf_data
 from ledger.fold import FindCircuit, Fold, VerifyProof
 from ledger.note import VerifierKey
 from ledger.tree import Tree
-from schemas.events import CheckpointIssued, DeadLetter, ProofAttached, Role, RunClosed, RunOpened, StepProven
+from schemas.events import (
+    CheckpointIssued,
+    DeadLetter,
+    EpochClosed,
+    ProofAttached,
+    Role,
+    RunClosed,
+    RunOpened,
+    StepProven,
+    StepRecorded,
+)
 from schemas.keyring import KeyRing
 from schemas.signing import decode_unverified, open_signed, seal
 from zk_autograd.errors import DecodeError, UsageError, VerificationError, ZkAutogradError
@@ -204,5 +214,9 @@ def _describe(entry: Entry) -> str:
         return f"run {run} opened"
     if isinstance(entry, StepProven):
         return f"run {run} step {entry.step} proven"
+    if isinstance(entry, StepRecorded):
+        return f"run {run} step {entry.step} recorded"
+    if isinstance(entry, EpochClosed):
+        return f"run {run} epoch {entry.epoch} closed: steps {entry.first_step} to {entry.last_step}"
     assert isinstance(entry, RunClosed)
     return f"run {run} closed after {entry.steps} steps"

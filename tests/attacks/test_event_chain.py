@@ -259,7 +259,6 @@ def test_a_start_that_declares_what_the_steps_do_not_do(case: Case, change: dict
         {"srs_class": SrsClass.CEREMONY},
         {"shards": 1},
         {"shards": 1 << 20},
-        {"groups": ()},
         {"group": 1},
         {"sampled": 1},
         {"sampled": 1, "beacon": "file:" + "00" * 32},

@@ -153,7 +153,7 @@ def test_an_integer_off_its_schedule_is_named_with_both_values(case: Case, chain
 @pytest.mark.parametrize("lr", [0.0, HOT_LR, 1e-4, 1e300])
 def test_a_rate_that_was_not_declared_is_refused(chain: RunChain, lr: float) -> None:
     with pytest.raises(VerificationError, match="learning rate"):
-        chain.check_public(replace(chain.steps[0].event, lr=lr))
+        chain.check_public(replace(chain.steps[0].event, rates=(lr,)))
 
 
 def test_a_start_about_another_circuit_is_refused(case: Case) -> None:

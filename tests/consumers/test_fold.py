@@ -8,14 +8,24 @@ from typing import Any
 
 import pytest
 
-from ledger.entries import NO_CHALLENGE, run_closed, run_opened, step_proven
+from ledger.entries import NO_CHALLENGE, leaf_data, run_closed, run_opened, step_proven
 from ledger.fold import Entry, Fold
-from schemas.events import ProofAttached, RunClosed, RunFinished, RunOpened, RunStarted, StepCommitted, StepProven
+from schemas.events import (
+    EpochClosed,
+    ProofAttached,
+    RunClosed,
+    RunFinished,
+    RunOpened,
+    RunStarted,
+    StepCommitted,
+    StepProven,
+)
 from schemas.signing import Opened, decode_unverified, seal
 from tests.support.events import declared
 from tests.support.forge import Case, flipped
 from tests.support.sound_run import HOT_LR, SHARDS, STEPS
 from zk_autograd.errors import UsageError, VerificationError
+from zk_autograd.merkle import root
 from zk_autograd.proofs.base import Circuit
 from zk_autograd.tee.keys import new_signing_key
 
@@ -232,7 +242,7 @@ def test_integers_off_their_schedule_are_refused_and_so_is_what_follows(world: W
 
 def test_a_rate_off_the_schedule_is_refused(world: World) -> None:
     world.feed(steps=1)
-    refused(world, "learning rate", lambda: world.fold.step_event(world.step(2, lr=HOT_LR)))
+    refused(world, "learning rate", lambda: world.fold.step_event(world.step(2, rates=(HOT_LR,))))
     finish(world, steps=1)
 
 
@@ -332,3 +342,42 @@ def test_entries_of_runs_whose_start_is_not_seen_are_kept_apart(world: World) ->
 def test_a_proof_is_about_its_own_step(world: World) -> None:
     assert all(isinstance(p.event, ProofAttached) and p.event.step == step for (step, _), p in world.proofs.items())
     assert [e.event.step for e in world.events if isinstance(e.event, StepCommitted)] == [1, 2, 3]
+
+
+# Epochs
+
+
+@pytest.fixture
+def epochs(case: Case) -> World:
+    """The same run, in epochs of two steps."""
+    story = case.story()
+    story.edit(RunStarted, epoch_steps=2)
+    case.retell(story)
+    return World(case)
+
+
+def test_an_epoch_is_closed_with_its_last_step_and_a_short_one_with_the_run(epochs: World) -> None:
+    entries = epochs.feed(proofs=STEPS * SHARDS, end=True)
+    assert kinds(entries) == ["RunOpened", "1", "2", "EpochClosed", "3", "EpochClosed", "RunClosed"]
+    one, two = (e for e in entries if isinstance(e, EpochClosed))
+    steps = [o.event for o in epochs.events[1:-1]]
+    assert (one.epoch, one.first_step, one.last_step, two.epoch, two.first_step, two.last_step) == (1, 1, 2, 2, 3, 3)
+    assert (one.before, one.after) == (epochs.events[0].event.state_root, steps[1].state_root)
+    assert (two.before, two.after) == (one.after, steps[2].state_root)
+    assert one.entries_root == root([leaf_data(e) for e in entries[1:3]])
+    assert two.entries_root == root([leaf_data(entries[4])])
+
+
+def test_a_short_epoch_waits_for_the_runs_end(epochs: World) -> None:
+    entries = epochs.feed(proofs=STEPS * SHARDS)
+    assert kinds(entries)[-1] == "3"
+    assert kinds(epochs.fold.step_event(epochs.events[-1])) == ["EpochClosed", "RunClosed"]
+
+
+@pytest.mark.parametrize("there", range(8))
+def test_a_restart_anywhere_closes_the_same_epochs(epochs: World, there: int) -> None:
+    whole = epochs.feed(proofs=STEPS * SHARDS, end=True)
+    epochs.fold = epochs.new_fold()
+    for entry in whole[:there]:
+        epochs.fold.replay(entry)
+    assert whole[:there] + epochs.feed(proofs=STEPS * SHARDS, end=True) == whole

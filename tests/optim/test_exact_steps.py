@@ -44,11 +44,11 @@ def test_every_step_is_the_references_step_bit_for_bit(name: str, data: some.Dat
         assert np.array_equal(done.g, g)
         public = st.public_integers(hyper, lr, number, fmt, P)
         post, hints = st.advance(state, g, public, P, OPS)
-        assert (done.step, done.lr, done.public) == (number, lr, public)
+        assert (done.step, done.rates, done.public) == (number, (lr,), (public,))
         for got, expected in ((done.pre, state), (done.post, post), (done.hints, hints)):
             assert set(got) == set(expected)
             assert all(got[n].dtype == np.int64 and np.array_equal(got[n], expected[n]) for n in expected)
-        assert not outside(st, Step(done.public, done.pre, done.g, done.post, done.hints), P).any()
+        assert not outside(st, Step(done.public[0], done.pre, done.g, done.post, done.hints), P).any()
         state = post
 
 
@@ -175,4 +175,4 @@ def test_offsets_of_the_record_follow_the_step_number() -> None:
     for step in (1, 2, 3):
         train(model, optimizer, range(step, step + 1))
         assert optimizer.last_step is not None
-        assert optimizer.last_step.public.r == rounding_offset(step, optimizer.P)
+        assert optimizer.last_step.public[0].r == rounding_offset(step, optimizer.P)

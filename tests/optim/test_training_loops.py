@@ -250,9 +250,9 @@ def test_schedulers_set_the_rate_of_each_step(name: str, schedule: Any) -> None:
         other.step()
         record = optimizer.last_step
         assert record is not None
-        assert record.lr == rates[-1]
+        assert record.rates == (rates[-1],)
         args = (optimizer.hyper, rates[-1], step, optimizer.format, optimizer.P)
-        assert record.public.A == optimizer.statement.public_integers(*args).A
+        assert record.public[0].A == optimizer.statement.public_integers(*args).A
     assert len(set(rates)) > 2
 
 

@@ -19,7 +19,11 @@ class SavingOptimizer(NumpyOptimizer):
         """The integer state, the step's number and rate, and where the random source stands."""
         out = io.BytesIO()
         last = self.last_step
-        facts = {"step": last.step if last else 0, "lr": last.lr if last else 0.0, "rng": self._rng.bit_generator.state}
+        facts = {
+            "step": last.step if last else 0,
+            "rates": last.rates if last else (),
+            "rng": self._rng.bit_generator.state,
+        }
         arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts)), **self.state_arrays()}
         np.savez(out, **arrays)
         return out.getvalue()
@@ -31,5 +35,5 @@ class SavingOptimizer(NumpyOptimizer):
             facts = json.loads(str(saved["facts"]))
         self._rng.bit_generator.state = facts["rng"]
         none = np.zeros(0, dtype=np.int64)
-        last = Step(facts["step"], facts["lr"], Public(), {}, {}, none, {}) if facts["step"] else None
+        last = Step(facts["step"], tuple(facts["rates"]), (Public(),), {}, {}, none, {}) if facts["step"] else None
         self.load(state, last)

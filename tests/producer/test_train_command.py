@@ -56,12 +56,14 @@ def test_a_run_is_printed_and_published_step_by_step(
     lines, _ = train(home, capsys, "--steps", "4", *words)
     *steps, end = lines
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
-    assert all(set(line) == {"step", "loss", "lr", "saturated", "underflow", "limited"} for line in steps)
+    assert all(
+        set(line) == {"step", "loss", "rates", "rounding", "saturated", "underflow", "limited"} for line in steps
+    )
     assert end["loss"] == steps[-1]["loss"]
     assert end["steps"] == 4
     chain = published(home, real_circuit(optimizer))
     assert chain.run_id.hex() == end["run_id"]
-    assert [opened.event.lr for opened in chain.steps] == [line["lr"] for line in steps]
+    assert [list(opened.event.rates) for opened in chain.steps] == [line["rates"] for line in steps]
     assert chain.finished is not None
 
 
@@ -71,9 +73,10 @@ def test_a_schedule_is_declared_before_the_run_and_held_to(
 ) -> None:
     lines, _ = train(adam_home, capsys, "--steps", "6", "--lr-schedule", kind, "--lr", "0.002")
     chain = published(adam_home, real_circuit("adam"))
-    rates = [line["lr"] for line in lines[:-1]]
-    assert chain.schedule.kind == "table"
-    assert list(chain.schedule.values) == rates
+    rates = [line["rates"][0] for line in lines[:-1]]
+    (group,) = chain.groups
+    assert group.schedule.kind == "table"
+    assert list(group.schedule.values) == rates
     assert rates[0] == 0.002
     assert rates[-1] < 0.001
 

@@ -32,6 +32,7 @@ from schemas.codec import decode, encode
 from schemas.events import (
     Anchored,
     CheckpointIssued,
+    EpochClosed,
     Event,
     EvidenceClass,
     ProofAttached,
@@ -307,13 +308,15 @@ class Case:
             anchors={open_anchor(self.anchor_uri).identity() or "": self.anchor_uri},
         )
 
-    def audit(self, policy: Policy | None = None, live: bool = True, origin: str | None = ORIGIN) -> Audit:
+    def audit(
+        self, policy: Policy | None = None, live: bool = True, origin: str | None = ORIGIN, epoch: int | None = None
+    ) -> Audit:
         """The audit of ``run_id`` under the pinned policy, or another."""
         chosen = policy or self.policy
         with open_event_log(f"{self.log.url}?mode=ro", create=False) as log:
             found = collect(log, self.run_id, chosen)
         anchors = [open_anchor(self.anchor_uri)] if live else []
-        return audit(found, self.run_id, chosen, self.circuits, self._verify, anchors, origin)
+        return audit(found, self.run_id, chosen, self.circuits, self._verify, anchors, origin, epoch=epoch)
 
     def _verify(self, circuit: Circuit, jobs: Sequence[tuple[bytes, tuple[int, ...]]]) -> list[Verdict]:
         return [self._verdict(circuit, proof, public) for proof, public in jobs]
@@ -415,6 +418,13 @@ def _honest_entries(told: list[ChainEvent], ids: list[bytes], proofs: dict[Slot,
             digest = proofs_digest([event_id(encode(p)) for p in row if p is not None])
             roots = (event.state_root, event.work_root)
             entries.append(StepProven(run_id, event.step, name, digest, NO_CHALLENGE, *roots))
+            size, last = start.epoch_steps, event.step
+            if size and (last % size == 0 or (isinstance(told[-1], RunFinished) and event is told[-2])):
+                first = (last - 1) // size * size + 1
+                before = start.state_root if first == 1 else told[first - 1].state_root  # type: ignore[union-attr]
+                proven = [encode(e) for e in entries if isinstance(e, StepProven) and e.step >= first]
+                number, closed = (last - 1) // size + 1, (before, event.state_root, name, Tree(proven).root())
+                entries.append(EpochClosed(run_id, number, first, last, *closed))
         elif isinstance(event, RunFinished):
             entries.append(RunClosed(run_id, name, event.steps))
     return entries
