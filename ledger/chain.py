@@ -18,6 +18,7 @@ from zk_autograd.fixed_point import Format
 from zk_autograd.merkle import verify_inclusion
 from zk_autograd.proofs.base import Circuit, Commitments
 from zk_autograd.schedule import Schedule
+from zk_autograd.statement import place_in
 
 MAX_SHARDS = 1 << 20
 
@@ -156,6 +157,8 @@ class RunChain:
         where = f"run {self.name}, step {event.step}"
         if len(event.rates) != len(self.groups):
             raise VerificationError(f"{where}: expected {len(self.groups)} learning rates, got {len(event.rates)}")
+        if not self.statement.carries and event.carry_root != bytes(32):
+            raise VerificationError(f"{where}: commits to sums, which {self.statement.name} does not carry")
         if event.shifts:
             raise VerificationError(f"{where}: changes formats, which no run of this release may")
         if event.rounding > self.start.max_rounding:
@@ -189,9 +192,13 @@ class RunChain:
         return vector
 
     def public_of(self, step: int, shard: int) -> tuple[int, ...]:
-        """The public integers of one shard of a committed step, as the step's event states them."""
+        """The public integers of one shard's proof: the step's, as its event states them, and the shard's place."""
         count, block = len(self.statement.public), bisect_right(self._ends, shard)
-        return self.steps[step - 1].event.public[block * count : (block + 1) * count]
+        public = self.steps[step - 1].event.public[block * count : (block + 1) * count]
+        return public + (tuple(self._place(shard).values()) if self.statement.carries else ())
+
+    def _place(self, shard: int) -> dict[str, int]:
+        return place_in([block.shards for block in self.start.blocks], shard)
 
     def check_place(self, proof: ProofAttached, found: Commitments) -> None:
         """A verified proof belongs where it says.
@@ -199,7 +206,8 @@ class RunChain:
         1. it is about this run's circuit, under its proof system, a committed step and one of its shards;
         2. the state it starts from is the shard's in the state root before the step;
         3. the state it ends in is the shard's in the step's state root;
-        4. gradient and hints are the shard's in the step's work root.
+        4. gradient and hints are the shard's in the step's work root;
+        5. its running sums go on from those of the block's shard before, and are the shard's in the step's carry root.
 
         Raises:
             VerificationError: names what does not belong.
@@ -222,6 +230,25 @@ class RunChain:
                 verify_inclusion(point, shard, size, path, root)
             except VerificationError:
                 raise VerificationError(f"{where}: the proof's {what} is not the one the step committed to") from None
+        # 5. sums
+        self._check_carry(proof, found, where)
+
+    def _check_carry(self, proof: ProofAttached, found: Commitments, where: str) -> None:
+        shard, size = proof.shard, self.start.shards
+        begins = not self.statement.carries or self._place(shard)["first"]
+        if (begins and proof.carry_in_path) or (not self.statement.carries and proof.carry_out_path):
+            raise VerificationError(f"{where}: the proof has a path for sums that there are not")
+        if not self.statement.carries:
+            return
+        root, checks = self.steps[proof.step - 1].event.carry_root, []
+        if not begins:
+            checks.append(("sums before", found.carry_in, shard - 1, proof.carry_in_path))
+        checks.append(("sums", found.carry_out, shard, proof.carry_out_path))
+        for what, point, at, path in checks:
+            try:
+                verify_inclusion(point, at, size, path, root)
+            except VerificationError:
+                raise VerificationError(f"{where}: the proof's {what} are not those the step committed to") from None
 
     def append(self, opened: Opened[StepCommitted | RunFinished]) -> None:
         """Takes an event that the checks have passed."""

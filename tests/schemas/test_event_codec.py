@@ -256,7 +256,8 @@ def test_an_enum_index_that_names_no_symbol_is_refused(index: int) -> None:
 
 def step_with(public: bytes, rate: bytes = struct.pack("<d", 0.5)) -> bytes:
     rates, no_shifts, rounding = zigzag(1) + rate + zigzag(0), zigzag(0), struct.pack("<d", 0.0)
-    return header(StepCommitted) + ID + zigzag(1) + ID + rates + no_shifts + public + ID + ID + zigzag(0) * 3 + rounding
+    begin = header(StepCommitted) + ID + zigzag(1) + ID + rates + no_shifts + public
+    return begin + ID + ID + zigzag(0) * 3 + rounding + ID
 
 
 def test_the_hand_made_step_is_well_formed() -> None:

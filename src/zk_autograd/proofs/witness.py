@@ -165,27 +165,36 @@ def advance(circuit: Circuit, witness: ShardWitness, pub: Public) -> Advanced:
         raise FormatError("witness: a public integer is outside 0..2^42")
     if int(witness.noise.max(initial=0)) >= P or int(np.abs(witness.g).max(initial=0)) > P // 2:
         raise FormatError("witness: noise or gradient outside the look-up table")
-    c, totals, scalars = witness.carried, {}, {}
     with np.errstate(invalid="ignore"):  # a negative v has no root: the bounds say so
         post, hints = st.begin(witness.pre, witness.g, pub, P, OPS)
-    if c is not None:
-        totals = dict(zip(st.carries, c.totals, strict=True))
-        scalars = st.settle(totals, pub, P)
-        post = st.finish(witness.pre, post, {**hints, **scalars}, pub, P)
+    step = completed(st, witness, post, hints, pub, P)
+    scalars = dict(step.scalars)
+    post = st.finish(witness.pre, post, {**hints, **scalars}, pub, P)
     # Over Python's integers: a product that left 64 bits would fail here, as it would in the circuit.
     pre, exact_post, exact_hints = _exact(witness.pre), _exact(post), _exact(hints)
     failed = check_bounds(st, pre, exact_post, witness.g.astype(object), exact_hints | scalars, pub, P)
-    after: tuple[int, ...] = ()
-    if c is not None:
-        sums = {name: sum_of_squares(x) for name, x in st.squared(witness.pre, hints).items()}
-        after = tuple(x + y for x, y in zip(c.before, sums.values(), strict=True))
+    if witness.carried is not None:
+        c = witness.carried
+        sums = {n: b - a for n, a, b in zip(st.carries, c.before, step.after, strict=True)}
         once = carry_bounds(
-            st.carries, named(st, c.before, c.totals), sums, named(st, after, c.totals), pub.first, pub.last
-        ) | st.scalar_bounds(totals, scalars, pub, P)
+            st.carries, named(st, c.before, c.totals), sums, named(st, step.after, c.totals), pub.first, pub.last
+        ) | st.scalar_bounds(dict(zip(st.carries, c.totals, strict=True)), scalars, pub, P)
         failed += [name for name, x in once.items() if x % MODULUS >= P]
     if failed:
         raise FormatError(f"witness: the step leaves the look-up table of {P}: {'; '.join(failed)}")
-    return Advanced(post, hints, scalars, after)
+    return replace(step, post=post)
+
+
+def completed(
+    st: Statement, witness: ShardWitness, post: Mapping[str, Ints], hints: Mapping[str, Ints], pub: Public, P: int
+) -> Advanced:
+    """A step of which state and hints are known, with what follows from the sums; nothing is checked."""
+    c = witness.carried
+    if c is None:
+        return Advanced(post, hints)
+    sums = (sum_of_squares(x) for x in st.squared(witness.pre, hints).values())
+    after = tuple(x + y for x, y in zip(c.before, sums, strict=True))
+    return Advanced(post, hints, st.settle(dict(zip(st.carries, c.totals, strict=True)), pub, P), after)
 
 
 def named(st: Statement, sums: Sequence[int], totals: Sequence[int]) -> dict[str, int]:
