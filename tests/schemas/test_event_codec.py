@@ -280,7 +280,7 @@ def test_an_array_in_two_blocks_is_refused() -> None:
 
 
 def test_fixed_items_beyond_the_end_are_refused() -> None:
-    good = encode(sample(ProofAttached, work_path=()))
+    good = encode(sample(ProofAttached, carry_out_path=()))
     assert good[-1] == 0
     assert "got a length of 640" in refusal(good[:-1] + zigzag(20) + ID + zigzag(0))
 
@@ -296,6 +296,7 @@ def test_an_array_holds_as_many_items_as_its_cap_and_no_more(field: str) -> None
         "rates": lambda n: n / 2,
         "shifts": lambda n: n % 9,
         "public": lambda n: n,
+        "carry": lambda n: ID * 2,
     }
     item: Callable[[int], Any] = items.get(field, lambda n: ID)
     cap = ITEM_CAPS[field]
