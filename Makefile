@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help env demo test lint bench kafka kafka-down fuzz chaos soak large-run clean
+.PHONY: help env demo test lint bench kafka kafka-down fuzz fuzz-circuits chaos soak large-run clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -42,6 +42,9 @@ kafka-down:  ## stop it
 
 fuzz: env  ## a million mutated messages through the decoder
 	$(BIN)/python -m tests.fuzz_codec --count 1000000
+
+fuzz-circuits: env  ## a million steps and lies at the ends of every range, through reference, bounds and circuits
+	$(BIN)/python -m tests.fuzz_circuits --count 1000000
 
 chaos: env  ## 100 SIGKILLs of consumers on real Kafka
 	$(BIN)/python -m pytest -m slow tests/pipeline -k chaos -s

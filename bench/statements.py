@@ -13,6 +13,8 @@ TORCH = {
     "adam": "`Adam`",
     "adam-l2": "`Adam(weight_decay=…)`",
     "adamw": "`AdamW`",
+    "adam-wide": "`Adam(wide=True)`",
+    "adamw-wide": "`AdamW(wide=True)`",
     "amsgrad": "`Adam(amsgrad=True)`",
     "amsgrad-l2": "`Adam(amsgrad=True, weight_decay=…)`",
     "amsgradw": "`AdamW(amsgrad=True)`",

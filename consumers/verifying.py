@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
+from zk_autograd.errors import VerificationError
 from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import Circuit, Commitments, Verifier
 
@@ -16,9 +18,22 @@ class Verifiers:
 
     def __call__(self, circuit: Circuit, proof: bytes, hyper: tuple[int, ...]) -> Commitments:
         """The commitments that a proof is about; VerificationError if it does not hold."""
+        return self._of(circuit).verify(proof, hyper)
+
+    def many(
+        self, circuit: Circuit, jobs: Sequence[tuple[bytes, tuple[int, ...]]]
+    ) -> list[Commitments | VerificationError]:
+        """For each proof with its public integers, in order, the commitments it is about, or why it does not hold.
+
+        Raises:
+            ProofSystemError: nobody knows, of none of them.
+        """
+        return self._of(circuit).verify_many(jobs)
+
+    def _of(self, circuit: Circuit) -> Verifier:
         if circuit.id not in self._open:
             self._open[circuit.id] = proof_system(circuit.system).verifier(circuit)
-        return self._open[circuit.id].verify(proof, hyper)
+        return self._open[circuit.id]
 
     def __enter__(self) -> Verifiers:
         return self

@@ -169,7 +169,8 @@ class Fold:
 
     @staticmethod
     def _close_epoch(run: _Run) -> list[Entry]:
-        if not run.epoch.size or not ends_epoch(run.chain, run.entered):
+        # After a restart the steps of entries that are there already come again, one by one.
+        if not run.epoch.size or run.entered > len(run.chain.steps) or not ends_epoch(run.chain, run.entered):
             return []
         entry = epoch_closed(run.chain, run.entered, run.epoch)
         run.epoch = Tree()

@@ -54,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--eps", type=float, default=1e-8, help="of adam, adamw (default: 1e-8)")
     p.add_argument("--amsgrad", action="store_true", help="of adam, adamw: divide by the largest root so far")
+    p.add_argument(
+        "--wide", action="store_true", help="of adam, adamw: gradients 2^9 times as fine, proofs a fifth smaller"
+    )
     p.add_argument("--momentum", type=float, default=0.0, help="of sgd; 0 is plain sgd (default: 0)")
     p.add_argument("--dampening", type=float, default=0.0, help="of sgd with momentum (default: 0)")
     p.add_argument("--nesterov", action="store_true", help="of sgd with momentum")
@@ -131,7 +134,11 @@ def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
     from zk_autograd.optim import SGD, Adam, AdamW
 
     sgd = args.optimizer == "sgd"
-    wrong = {"--amsgrad": args.amsgrad} if sgd else {"--momentum": args.momentum, "--nesterov": args.nesterov}
+    wrong = (
+        {"--amsgrad": args.amsgrad, "--wide": args.wide}
+        if sgd
+        else {"--momentum": args.momentum, "--nesterov": args.nesterov}
+    )
     for option, given in wrong.items():
         if given:
             raise UsageError(f"{option} is no option of --optimizer {args.optimizer}")
@@ -143,7 +150,7 @@ def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
         moment = {"momentum": args.momentum, "dampening": args.dampening, "nesterov": args.nesterov}
         return SGD(parameters, **moment, **common)
     kind = AdamW if args.optimizer == "adamw" else Adam
-    return kind(parameters, betas=tuple(args.betas), eps=args.eps, amsgrad=args.amsgrad, **common)
+    return kind(parameters, betas=tuple(args.betas), eps=args.eps, amsgrad=args.amsgrad, wide=args.wide, **common)
 
 
 def _run(args: argparse.Namespace) -> int:

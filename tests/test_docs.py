@@ -54,6 +54,14 @@ def test_the_table_of_optimizers_is_made_from_their_definitions() -> None:
     assert statements.page(text) == text, "run: python -m bench.statements"
 
 
+def test_the_table_of_rates_is_made_from_the_definitions() -> None:
+    pytest.importorskip("torch")
+    from bench import rates
+
+    text = rates.PAGE.read_text("utf-8")
+    assert rates.page(text) == text, "run: python -m bench.rates"
+
+
 @pytest.mark.parametrize("name", sorted(_parsers()))
 def test_help_shows_an_example(name: str) -> None:
     text = _parsers()[name].format_help()

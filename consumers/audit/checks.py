@@ -175,18 +175,25 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
     wanted, shards = out.steps, chain.start.shards
     # A start may declare a million shards: nothing here grows with what is declared, only with what is there.
     slots = sorted((t, s) for t, s in found.proofs if t in wanted and 0 <= s < shards)
-    candidates = [(slot, proof) for slot in slots for proof in found.proofs[slot]]
-    verdicts = verify_all(circuit, [(p.event.proof, chain.public_of(*slot)) for slot, p in candidates])
-    out.proofs_verified = len(candidates)
-    accepted: dict[int, dict[int, list[bytes]]] = defaultdict(dict)
+    candidates = []
     refused: dict[tuple[int, int], Finding] = {}
+    for slot in slots:
+        for opened in found.proofs[slot]:
+            if opened.event.circuit_id == circuit.id and opened.event.proof_system == circuit.system:
+                candidates.append((slot, opened))
+            else:
+                text = f"step {slot[0]}, shard {slot[1]}: proof of another circuit than the run's"
+                refused.setdefault(slot, Finding(5, text))
+    jobs = [(p.event.proof, chain.public_of(*slot)) for slot, p in candidates]
+    once = list(dict.fromkeys(jobs))  # anyone with a prover's key can say the same again in another event
+    verdict_of = dict(zip(once, verify_all(circuit, once), strict=True))
+    out.proofs_verified = len(once)
+    accepted: dict[int, dict[int, list[bytes]]] = defaultdict(dict)
     unknown: set[int] = set()
-    for (slot, opened), verdict in zip(candidates, verdicts, strict=True):
-        step, shard = slot
+    for (slot, opened), job in zip(candidates, jobs, strict=True):
+        (step, shard), verdict = slot, verdict_of[job]
         where = f"step {step}, shard {shard}"
-        if opened.event.circuit_id != circuit.id or opened.event.proof_system != circuit.system:
-            refused.setdefault(slot, Finding(5, f"{where}: proof of another circuit than the run's"))
-        elif not verdict.checked:
+        if not verdict.checked:
             out.unchecked(5, f"{where}: {verdict.reason}")
             unknown.add(step)
         elif verdict.commitments is None:

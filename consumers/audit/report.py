@@ -32,7 +32,7 @@ def as_text(out: Audit, name: str) -> str:
     if out.epoch is not None and out.chain is not None:
         before, after = (out.chain.state_root(step).hex() for step in (out.steps[0] - 1, out.steps[-1]))
         lines.append(f"  epoch {out.epoch} begins with state {before}")
-        lines.append(lines.append(f"  and ends with state {after}. Proofs of other epochs were not verified."))
+        lines.append(f"  and ends with state {after}. Proofs of other epochs were not verified.")
     lines += [f"  trusted on first use: {text}" for text in out.trusted]
     lines.append(f"  {NOT_PROVEN}")
     lines.append(f"verdict: {_WORDS[out.exit_code]}{_because(out)}")

@@ -50,8 +50,8 @@ class Format:
                 "format: expected scale_w in 0..40, scale_g in 0..30 and an even guard in 0..8, "
                 f"got scale_w={self.scale_w}, scale_g={self.scale_g}, guard={self.guard}"
             )
-        if not 1 <= self.clip < 1 << 20:
-            raise FormatError(f"format: expected clip in 1..2^20-1, got {self.clip}")
+        if not 1 <= self.clip <= 1 << 24:
+            raise FormatError(f"format: expected clip in 1..2^24, got {self.clip}")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from consumers.audit.report import as_json, as_text
 from ledger.entries import Entry
 from schemas.events import EpochClosed, RunFinished, RunStarted, StepCommitted, StepProven
 from tests.attacks.conftest import assert_doubts, assert_violates
@@ -40,6 +41,10 @@ def test_a_run_in_epochs_is_sound_and_so_is_each_of_them(epochs: Case) -> None:
         assert part.exit_code == 0, explain(part)
     assert [part.proofs_verified for part in parts] == [4, 2]
     assert [list(part.steps) for part in parts] == [[1, 2], [3]]
+    one, two = (as_json(part, "")["epoch"] for part in parts)
+    assert one["after"] == two["before"]
+    assert f"ends with state {two['after']}. Proofs of other epochs were not verified" in as_text(parts[1], "")
+    assert as_text(parts[0], "").splitlines()[-1].startswith("verdict: SOUND: epoch 1, steps 1 to 2, every one proven")
 
 
 def test_a_bad_proof_is_found_by_the_audit_of_its_epoch_and_by_no_other(epochs: Case) -> None:

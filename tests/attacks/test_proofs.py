@@ -241,6 +241,29 @@ def test_an_invalid_proof_beside_a_valid_one_is_harmless(case: Case) -> None:
     assert case.audit().exit_code == 0
 
 
+def test_a_proof_in_other_envelopes_is_verified_once(case: Case) -> None:
+    """A prover's key can sign one proof many times over, as events that differ in what proves nothing, or of slots where
+    it does not belong. An auditor's work grows with what there is to verify."""
+    good = proof_event(case, 2, 0)
+    for i in range(50):
+        path = (i.to_bytes(32, "big"), *good.pre_path)
+        case.log.append("proofs", case.insider.seal("proofs", replace(good, pre_path=path)))
+    found = case.audit()
+    assert found.exit_code == 0
+    assert found.proofs_verified == SHARDS * STEPS
+
+
+def test_proofs_that_name_another_circuit_are_not_verified(case: Case) -> None:
+    """They are refused whatever they are."""
+    good = proof_event(case, 2, 0)
+    for i in range(50):
+        other = replace(good, circuit_id=i.to_bytes(32, "big"), proof=flipped(good.proof, i))
+        case.log.append("proofs", case.insider.seal("proofs", other))
+    found = case.audit()
+    assert found.exit_code == 0
+    assert found.proofs_verified == SHARDS * STEPS
+
+
 # Steps that were never taken
 
 

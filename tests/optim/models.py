@@ -17,6 +17,8 @@ MAKERS: dict[str, Callable[..., FixedPointOptimizer]] = {
     "momentum": lambda params, **options: SGD(params, **{"lr": 0.05, "momentum": 0.9, **options}),
     "adam-l2": lambda params, **options: Adam(params, **{"lr": 1e-2, "weight_decay": 1e-3, **options}),
     "adamw": lambda params, **options: AdamW(params, **{"lr": 1e-2, **options}),
+    "adam-wide": lambda params, **options: Adam(params, **{"lr": 1e-2, "wide": True, **options}),
+    "adamw-wide": lambda params, **options: AdamW(params, **{"lr": 1e-2, "wide": True, **options}),
     "amsgrad": lambda params, **options: Adam(params, **{"lr": 1e-2, "amsgrad": True, **options}),
     "amsgrad-l2": lambda params, **options: Adam(
         params, **{"lr": 1e-2, "amsgrad": True, "weight_decay": 1e-3, **options}

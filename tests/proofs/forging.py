@@ -43,15 +43,24 @@ _LAMB = {
 _SGD = {"post.w": "dw is the rounded step"}
 _MOMENTUM = {"post.m": "m' is the rounded mean", "post.w": "dw is the rounded step"}
 
+_WIDE = {
+    "qh": "s*s <= v'",
+    "ph": "v' <= s*s + 2s",
+    "ch": "dw*D <= A*m'",
+    "dh": "A*m' < (dw+1)*D",
+}
+"""The hint that is a bound's high digit, and the bound that is left for the low one."""
+
 LINEAR: dict[str, dict[str, str]] = {
     "adam": _ADAM, "adam-l2": _L2, "adamw": _DECOUPLED,
+    "adam-wide": _ADAM | _WIDE, "adamw-wide": _DECOUPLED | _WIDE,
     "amsgrad": _ADAM, "amsgrad-l2": _L2, "amsgradw": _DECOUPLED,
     "lamb": _LAMB, "sgd": _SGD, "sgd-l2": _SGD,
     "momentum": _MOMENTUM, "momentum-l2": _MOMENTUM, "nesterov": _MOMENTUM, "nesterov-l2": _MOMENTUM,
 }  # fmt: skip
 """Per statement: each output and the bound that is linear in it and whose value is a remainder, in order of use."""
 
-ORDER = ["g", "e", "post.m", "post.v", "s", "post.h", "d", "u", "post.w"]
+ORDER = ["g", "e", "post.m", "post.v", "s", "post.h", "d", "u", "post.w", *_WIDE]
 """What a step consists of, in the order in which it is computed."""
 
 BEFORE, TOTALS = {"sw": 123, "su": 4567}, {"sw": 10**9 + 7, "su": 10**8 + 7}
@@ -127,6 +136,8 @@ class Rule:
                 e = e | {"post.h": max(signed(e["pre.h"]) * self.pub.k, signed(e["s"]))}
                 continue
             bound = LINEAR[self.st.name][target]
+            if target not in _WIDE:  # the whole quantity, of which a high digit is taken later
+                e = e | dict.fromkeys(_WIDE.keys() & e.keys(), 0)
             at_0, at_1 = (self.bounds(e | {target: x})[bound] for x in (0, 1))
             remainder = signed(at_0) % max(1, abs(signed(at_1 - at_0)))
             e = self.solve(e, target, bound, remainder)
@@ -141,6 +152,21 @@ class Rule:
         return both | {"g": g} | hints
 
 
+def later(rule: Rule, target: str) -> list[str]:
+    """What an honest prover computes after ``target``, in order."""
+    order = [t for t in ORDER if t in ("g", *rule.targets)]
+    return order[order.index(target) + 1 :]
+
+
+def fractions(rule: Rule, e: Element) -> list[int]:
+    """Small parts of one by everything that the rule multiplies with, and more."""
+    D = 2 * e.get("post.h", e.get("s", 0)) + rule.pub.get("E", 1)
+    rates = [rule.pub[n] for n in ("A", "B") if rule.pub.get(n, 0) > 0]
+    parts = [(1, 2), (1, 4), (1, 8), (1, 3), (1, rule.P), (rule.P - 1, rule.P), (1, D), (1, 2 * D)]
+    parts += [(a, rate) for rate in rates for a in (1, 2)]
+    return [fraction(a, b) for a, b in parts if a % b]
+
+
 class Samples:
     """Random states and gradients over all of the table, and what an honest step makes of them."""
 
@@ -148,22 +174,27 @@ class Samples:
         self.rule, st, P = rule, rule.st, rule.P
         rng = np.random.default_rng(seed)
         # Even in size as well as in value: small roots meet large moments, as at the edge of the quotient's range.
-        even, small = rng.integers(0, P, count), np.exp(rng.uniform(0, math.log(P), count)).astype(np.int64)
+        limit = st.gradient_limit(P)
+        even, small = (
+            rng.integers(0, 2 * limit, count), np.exp(rng.uniform(0, math.log(2 * limit), count)).astype(np.int64)
+        )  # fmt: skip
         root = np.where(rng.random(count) < 0.5, even, small) * (rng.random(count) > 0.02)
         # What decays, decays by little more than half of the table.
         decay = max(rule.pub.get("W", 0), rule.pub.get("V", 0))
         largest = (P * P // 2 + P) // decay if decay else 1 << 30
         self.pre: dict[str, Ints] = {"w": rng.integers(-largest, largest, count)}
         if "m" in st.state:
-            self.pre["m"] = rng.integers(-P // 2, P // 2, count)
+            self.pre["m"] = rng.integers(-limit, limit, count)
+            if limit > P // 2:  # two digits: moments of every size meet roots of every size
+                self.pre["m"] >>= rng.integers(0, limit.bit_length(), count)
         if "v" in st.state:
             self.pre["v"] = root * root + rng.integers(0, 2 * root + 1)
         if "h" in st.state:
             self.pre["h"] = np.where(rng.random(count) < 0.5, rng.integers(0, P // 2, count), root // 16)
         if decay:
             self.pre["w"][rng.random(count) < 0.1] = 0
-        self.g: Ints = rng.integers(-P // 2, P // 2, count)
-        for value, share in ((0, 0.3), (P // 2 - 1, 0.1), (P // 2, 0.01), (-P // 2, 0.1), (-P // 2 - 1, 0.01)):
+        self.g: Ints = rng.integers(-limit, limit, count)
+        for value, share in ((0, 0.3), (limit - 1, 0.1), (limit, 0.01), (-limit, 0.1), (-limit - 1, 0.01)):
             self.g[rng.random(count) < share] = value
         post, hints = st.begin(self.pre, self.g, rule.pub, P, OPS)
         post = st.finish(self.pre, post, hints | rule.scalars, rule.pub, P)

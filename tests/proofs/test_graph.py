@@ -86,8 +86,10 @@ def test_every_input_but_the_public_one_ends_in_salt_that_nothing_uses(name: str
 
 KNOWN = {
     "adam": "57851f2a0aaa08a91ce180eb063d572084535d34cc41af1c2abe89a3c130014a",
-    "adam-l2": "30bf13418a07ef141e8239dd829d885c389a942d3010af20965aa107d4e61735",
-    "adamw": "4e2377c276b7324a69e9308f948a510485e5322ed8716b89882d157ff86f68d7",
+    "adam-l2": "5226b5ec5c6f4d7968241e712d855c2eff04f241e7b04a45ddbe57453f4ae73f",
+    "adam-wide": "6e5bd3e88f31d9050d08a9b3f29a5fc652bb6d6d5e9ecb9e19406193802c286f",
+    "adamw": "fdc05c2679da8c19cf24dae3c51490e6e257a182b1c5cab325ab74fd8a27fd66",
+    "adamw-wide": "75665af90a8463919cb87d824fb682d20537b3164692bd2eb96e0d4bacbabb21",
     "amsgrad": "2c4ca92b2be2f911cf31eb25a5a569c68fae52ddbce6f5322196bd976eeedcee",
     "amsgrad-l2": "2aa0766101156919167dd8bbfd76b8a109eb0e5deb5873ed459024d5069d2a32",
     "amsgradw": "10bc4cea348f931248d3262425f5a2cd1daf9c278aff5eab62dd7489924eb9ad",
@@ -98,7 +100,7 @@ KNOWN = {
     "sgd": "e8a7bee0a5cc184382f45837ac4ae9bc010af8868369ad179486b84b1fc20875",
     "sgd-l2": "d2ecb6127bbbea0fd4315dbb8c81cb54f1697f2fd998c94952ccb2580e2e00da",
 }
-"""SHA-256 of the graphs of 50 parameters that circuits of the first release were made from."""
+"""SHA-256 of the graphs of 50 parameters from which the circuits in use were made."""
 
 
 @pytest.mark.parametrize("name", sorted(KNOWN))

@@ -36,6 +36,8 @@ HYPER: dict[str, list[dict[str, float]]] = {
     "adam": _ADAM,
     "adam-l2": _decaying(_ADAM, 1e-4, 0.0, 1e-2),
     "adamw": _decaying(_ADAM, 1e-2, 0.0, 0.3),
+    "adam-wide": _ADAM,
+    "adamw-wide": _decaying(_ADAM, 1e-2, 0.0, 0.3),
     "amsgrad": _ADAM,
     "amsgrad-l2": _decaying(_ADAM, 1e-4, 0.0, 1e-2),
     "amsgradw": _decaying(_ADAM, 1e-2, 0.0, 0.3),

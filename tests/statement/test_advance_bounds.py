@@ -161,6 +161,26 @@ def test_adams_public_integers_are_the_float_formulas_rounded(
     assert 0 <= pub.r < P
 
 
+@pytest.mark.parametrize("name", ["adam-wide", "adamw-wide"])
+@given(
+    step=some.integers(1, 20_000), lr=some.floats(0, 1e-2), logrows=some.integers(11, 17),
+    guard=some.sampled_from([0, 2]), beta1=some.floats(0, 0.99), beta2=some.floats(0.985, 0.9999),
+)  # fmt: skip
+@settings(deadline=None, max_examples=150)
+def test_no_factor_of_wide_adams_c2_is_in_c1_or_A_whatever_is_declared(
+    name: str, step: int, lr: float, logrows: int, guard: int, beta1: float, beta2: float
+) -> None:
+    st, P = STATEMENTS[name], 2**logrows - 8
+    try:
+        pub = st.public_integers(st.defaults | {"beta1": beta1, "beta2": beta2}, lr, step, Format(15, 20, guard, 9), P)
+    except FormatError as error:
+        assert "beta" in str(error)  # noqa: PT017
+        return
+    assert math.gcd(pub.A, P) == math.gcd(pub.A * pub.c1, pub.c2) == 1
+    assert pub.b1 >= 0
+    assert step == 1 or (pub.b1 + pub.c1, abs(pub.c1 - (1 - beta1) * P) <= 0.25 * (1 - beta1) * P + 1) == (P, True)
+
+
 @given(step=some.integers(1, 20_000), lr=some.floats(0, 1e-2), name=some.sampled_from(["sgd", "momentum"]))
 @settings(deadline=None, max_examples=60)
 def test_sgds_public_integers_are_the_float_formulas_rounded(step: int, lr: float, name: str) -> None:
@@ -180,5 +200,5 @@ def test_sgds_public_integers_are_the_float_formulas_rounded(step: int, lr: floa
 def test_offsets_take_every_value_once_in_P_steps(name: str) -> None:
     st, P = STATEMENTS[name], 2**10 - 8
     hyper = HYPER[name][0] | ({"beta2": 0.99} if "beta2" in HYPER[name][0] else {})
-    fmt = Format(12, 7, 2, 100)
+    fmt = Format(12, 7, getattr(st, "guard", 0), 100)
     assert sorted(st.public_integers(hyper, 1e-3, t, fmt, P).r for t in range(1, P + 1)) == list(range(P))

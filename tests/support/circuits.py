@@ -149,9 +149,13 @@ def mock_circuit(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Circ
 
     @cache
     def make(name: str, logrows: int = 12, shard: int = 56, noise: int = 16) -> Circuit:
-        folder = tmp_path_factory.mktemp(f"mock-{name}")
-        Ezkl()._compile(STATEMENTS[name], 2**logrows - 8, 3, shard, noise, folder)
-        description = {"statement": name, "logrows": logrows, "shard": shard, "noise": noise, "proof_bytes": 0}
-        return _circuit(bytes(32), description, bytes(32), "DEV", folder, folder / "none.srs")
+        return without_keys(name, tmp_path_factory.mktemp(f"mock-{name}"), logrows, shard, noise)
 
     return make
+
+
+def without_keys(name: str, folder: Path, logrows: int, shard: int, noise: int) -> Circuit:
+    """A circuit compiled into ``folder``, with three inner columns, for the mock prover."""
+    Ezkl()._compile(STATEMENTS[name], 2**logrows - 8, 3, shard, noise, folder)
+    description = {"statement": name, "logrows": logrows, "shard": shard, "noise": noise, "proof_bytes": 0}
+    return _circuit(bytes(32), description, bytes(32), "DEV", folder, folder / "none.srs")

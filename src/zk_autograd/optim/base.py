@@ -14,6 +14,7 @@ from torch.optim.optimizer import ParamsT
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.optim.advance import advance
+from zk_autograd.optim.advice import choose_format
 from zk_autograd.optim.layout import FlatParameters
 from zk_autograd.optim.record import Ints, StepRecord, as_array
 from zk_autograd.statement import Statement, statement
@@ -75,8 +76,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         self._statement = statement(name)
         self._statement.check_hyper(self._hyper)
         self._max_lr = float(self.param_groups[0]["lr"] if max_lr is None else max_lr)
-        self._format = self._statement.choose_format(self._hyper, self._max_lr, clip, self._P)
-        self._statement.check_rate(self._max_lr, self._format, self._P)
+        self._format = choose_format(self._statement, self._hyper, self._max_lr, clip, self._P)
         named = self._names()
         self._frozen = [(n, p) for n, p in named if not p.requires_grad]
         self._flat = FlatParameters([(n, p) for n, p in named if p.requires_grad])

@@ -14,24 +14,31 @@ class Adam(FixedPointOptimizer):
     """``torch.optim.Adam`` in exact fixed-point arithmetic.
 
     Statement ``adam``; ``adam-l2`` with weight decay; ``amsgrad`` and ``amsgrad-l2`` with ``amsgrad=True``.
-    Args and errors: see :class:`FixedPointOptimizer`.
+    With ``wide=True``, ``adam-wide``: gradients and weights keep more bits, a proof holds a fifth fewer parameters.
+    Other args and errors: see :class:`FixedPointOptimizer`.
     """
 
-    _hyper_keys = ("betas", "eps", "weight_decay", "amsgrad", "maximize")
+    _hyper_keys = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "wide")
 
     def __init__(
         self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 0.0, amsgrad: bool = False, *, maximize: bool = False,
+        weight_decay: float = 0.0, amsgrad: bool = False, *, maximize: bool = False, wide: bool = False,
         max_lr: float | None = None, clip: float = 1.0, logrows: int = 16, missing_grad: str = "error",
     ) -> None:  # fmt: skip
         defaults = {
             "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
-            "maximize": maximize,
+            "maximize": maximize, "wide": wide,
         }  # fmt: skip
         super().__init__(params, defaults, max_lr=max_lr, clip=clip, logrows=logrows, missing_grad=missing_grad)
 
     @staticmethod
     def _rule(group: dict[str, Any]) -> tuple[str, dict[str, float]]:
+        if group["wide"]:
+            if group["amsgrad"] or group["weight_decay"]:
+                raise UsageError(
+                    "optimizer: wide=True has neither amsgrad nor L2 decay; use AdamW(wide=True) for decoupled decay"
+                )
+            return "adam-wide", _means(group)
         decay = {"weight_decay": float(group["weight_decay"])} if group["weight_decay"] else {}
         name = ("amsgrad" if group["amsgrad"] else "adam") + ("-l2" if decay else "")
         return name, _means(group) | decay
@@ -40,22 +47,25 @@ class Adam(FixedPointOptimizer):
 class AdamW(Adam):
     """``torch.optim.AdamW`` in exact fixed-point arithmetic: the weights decay, not the gradient.
 
-    Statement ``adamw``, or ``amsgradw`` with ``amsgrad=True``. Args and errors: see :class:`FixedPointOptimizer`.
+    Statement ``adamw``, ``amsgradw`` with ``amsgrad=True``, or ``adamw-wide`` with ``wide=True``: see :class:`Adam`.
+    Other args and errors: see :class:`FixedPointOptimizer`.
     """
 
     def __init__(
         self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-        weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False,
+        weight_decay: float = 1e-2, amsgrad: bool = False, *, maximize: bool = False, wide: bool = False,
         max_lr: float | None = None, clip: float = 1.0, logrows: int = 16, missing_grad: str = "error",
     ) -> None:  # fmt: skip
         super().__init__(
-            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, max_lr=max_lr, clip=clip,
+            params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, wide=wide, max_lr=max_lr, clip=clip,
             logrows=logrows, missing_grad=missing_grad,
         )  # fmt: skip
 
     @staticmethod
     def _rule(group: dict[str, Any]) -> tuple[str, dict[str, float]]:
-        name = "amsgradw" if group["amsgrad"] else "adamw"
+        if group["wide"] and group["amsgrad"]:
+            raise UsageError("optimizer: wide=True has no amsgrad")
+        name = "amsgradw" if group["amsgrad"] else "adamw-wide" if group["wide"] else "adamw"
         return name, _means(group) | {"weight_decay": float(group["weight_decay"])}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def export_circuit(circuit: Circuit, folder: Path) -> None:
     (folder / "srs").mkdir(exist_ok=True)
     for name in VERIFIER_FILES:
         shutil.copyfile(circuit.directory / name, target / name)
+    with suppress(FileNotFoundError):  # a help that can be made again
+        shutil.copyfile(circuit.directory / "digest", target / "digest")
     shutil.copyfile(circuit.srs_path, folder / "srs" / circuit.srs_path.name)
 
 

@@ -163,7 +163,7 @@ def advance(circuit: Circuit, witness: ShardWitness, pub: Public) -> Advanced:
         raise FormatError("witness: a state value is outside the 64-bit range of the reference")
     if any(not 0 <= x < 1 << 42 for x in pub.values()):
         raise FormatError("witness: a public integer is outside 0..2^42")
-    if int(witness.noise.max(initial=0)) >= P or int(np.abs(witness.g).max(initial=0)) > P // 2:
+    if int(witness.noise.max(initial=0)) >= P or int(np.abs(witness.g).max(initial=0)) > st.gradient_limit(P):
         raise FormatError("witness: noise or gradient outside the look-up table")
     with np.errstate(invalid="ignore"):  # a negative v has no root: the bounds say so
         post, hints = st.begin(witness.pre, witness.g, pub, P, OPS)

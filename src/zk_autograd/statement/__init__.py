@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zk_autograd.errors import UsageError
-from zk_autograd.statement import adam, lamb, sgd
+from zk_autograd.statement import adam, adam_wide, lamb, sgd
 from zk_autograd.statement.base import (
     Array,
     Hyper,
@@ -17,7 +17,7 @@ from zk_autograd.statement.base import (
     sum_of_squares,
 )
 
-STATEMENTS: dict[str, Statement] = {s.name: s for s in (*adam.FAMILY, *lamb.FAMILY, *sgd.FAMILY)}
+STATEMENTS: dict[str, Statement] = {s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *lamb.FAMILY, *sgd.FAMILY)}
 
 
 def statement(name: str) -> Statement:

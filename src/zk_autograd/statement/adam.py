@@ -28,10 +28,6 @@ from zk_autograd.fixed_point import (
 )
 from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement, check_decay
 
-GUARD = 2
-"""Bits that v carries over g**2. The square root always fills the table, so each pair of them costs g one bit; more
-guard bits make A larger, that is, finer when a schedule lowers the rate."""
-
 HORIZON = 4096
 """Steps over which :meth:`Adam.reach` lets the gradient do its worst."""
 
@@ -56,6 +52,13 @@ class Adam(Statement):
         decay: what weight decay is added to: nothing, the gradient (``l2``), or the weights (``decoupled``).
         amsgrad: whether steps are divided by the largest root so far.
     """
+
+    guard = 2
+    """Bits that v carries over g**2. The square root always fills the table, so each pair of them costs g one bit; more
+    guard bits make A larger, that is, finer when a schedule lowers the rate."""
+    root_scale = 2
+    """What the root is multiplied with in the divisor."""
+    least_E = 1
 
     def __init__(self, name: str, decay: Literal["none", "l2", "decoupled"] = "none", amsgrad: bool = False) -> None:
         self.name, self._decay, self._amsgrad = name, decay, amsgrad
@@ -96,13 +99,18 @@ class Adam(Statement):
             return scale
 
         scale_w = weight_scale(self.name, max_lr, finest)
-        return Format(scale_w=scale_w, scale_g=scale_g, guard=GUARD, clip=fixed)
+        return Format(scale_w=scale_w, scale_g=scale_g, guard=self.guard, clip=fixed)
+
+    def largest_divisor(self, P: int) -> int:
+        """How large ``2*s + E`` may be: room for both bounds on the root and the quotient."""
+        return P
 
     def _gradient_scale(self, hyper: Hyper, clip: float, P: int) -> tuple[int, int]:
-        """The finest ``(scale_g, clip)`` with ``2*s + E <= P``: room for both bounds on the root and the quotient."""
-        scale, _ = scale_for(clip, (P - 1) // 2 >> GUARD // 2)
+        """The finest ``(scale_g, clip)`` whose divisors keep to :meth:`largest_divisor`."""
+        room = self.largest_divisor(P)
+        scale, _ = scale_for(clip, (room - self.least_E) // self.root_scale >> self.guard // 2)
         for scale_g in range(scale, -1, -1):
-            limit = (P - self._E(hyper, 1 << FRACTION_BITS, scale_g)) // 2 >> GUARD // 2
+            limit = (room - self._E(hyper, 1 << FRACTION_BITS, scale_g)) // self.root_scale >> self.guard // 2
             if self._decay == "l2":
                 limit = limit - l2_room(hyper["weight_decay"], limit, scale_g)
             fixed = min(limit, math.floor(clip * 2.0**scale_g))
@@ -110,8 +118,8 @@ class Adam(Statement):
                 return scale_g, fixed
         raise FormatError(f"{self.name}: eps {hyper['eps']!r} and clip {clip!r} together do not fit a table of {P}")
 
-    @staticmethod
-    def reach(hyper: Hyper, P: int) -> float:
+    @classmethod
+    def reach(cls, hyper: Hyper, P: int) -> float:
         """An upper bound on ``|w - w'| / (lr * 2**scale_w)`` over all gradient sequences.
 
         Large gradients obey Cauchy-Schwarz: ``|m| <= bound * sqrt(v)``. Gradients so small that ``v`` stays 0 may reach
@@ -119,8 +127,8 @@ class Adam(Statement):
         takes the largest gradient that the step's offset still rounds away in ``v`` and, being negative, not in ``m``.
         The cases between the two were searched exhaustively and lie below (``tests/statement/test_formats.py``).
         """
-        b1, b2, c1, c2 = Adam._means(hyper, P)
-        c2 <<= GUARD
+        b1, b2, c1, c2 = cls._means(hyper, P)
+        c2 <<= cls.guard
         m = largest = 0
         for step in range(1, HORIZON):
             r = rounding_offset(step, P)
@@ -130,10 +138,16 @@ class Adam(Statement):
         correction = max(1.0, math.sqrt(1 - b2 / P) / (1 - b1 / P))
         beta1, beta2 = b1 / P, b2 / P
         cauchy_schwarz = (1 - beta1) / math.sqrt((1 - beta2) * (1 - beta1 * beta1 / beta2))
-        return max(2.0 ** (GUARD // 2 + 1) * largest * correction, 1.2 * cauchy_schwarz * correction)
+        alone = cls._unit(cls.guard) / cls.least_E
+        return max(alone * largest * correction, 1.2 * cauchy_schwarz * correction)
 
-    @staticmethod
-    def _means(hyper: Hyper, P: int) -> tuple[int, int, int, int]:
+    @classmethod
+    def _unit(cls, guard: int) -> int:
+        """The divisor of a root of 1, at the gradients' scale: what A is finer by than the rate."""
+        return cls.root_scale << guard // 2
+
+    @classmethod
+    def _means(cls, hyper: Hyper, P: int) -> tuple[int, int, int, int]:
         b1, b2 = (decay_fx(f"adam: {name}", hyper[name], P) for name in ("beta1", "beta2"))
         if b1 * b1 >= b2 * P:
             raise FormatError(f"adam: beta1 and beta2 are too close, {hyper['beta1']!r} and {hyper['beta2']!r}")
@@ -144,7 +158,7 @@ class Adam(Statement):
         one = 1 << FRACTION_BITS
         m_sum = one - power_fx(b1, P, step)
         v_root = math.isqrt((one - power_fx(b2, P, step)) << FRACTION_BITS)
-        A = round_half_up(Fraction(lr) * v_root * 2 ** (fmt.scale_w + fmt.guard // 2 + 1) / m_sum)
+        A = round_half_up(Fraction(lr) * v_root * self._unit(fmt.guard) * 2**fmt.scale_w / m_sum)
         first = step == 1
         pub = Public(
             b1=0 if first else b1,
@@ -164,12 +178,12 @@ class Adam(Statement):
         return pub
 
     def rate_unit(self, fmt: Format, P: int) -> float:
-        return 2.0 ** -(fmt.scale_w + fmt.guard // 2 + 1)
+        return 2.0**-fmt.scale_w / self._unit(fmt.guard)
 
-    @staticmethod
-    def _E(hyper: Hyper, v_root: int, scale_g: int, guard: int = GUARD) -> int:
-        scale = 2 ** (scale_g + guard // 2 + 1)
-        return max(1, round_half_up(Fraction(hyper["eps"]) * v_root * scale / (1 << FRACTION_BITS)))
+    @classmethod
+    def _E(cls, hyper: Hyper, v_root: int, scale_g: int, guard: int | None = None) -> int:
+        scale = cls._unit(cls.guard if guard is None else guard) << scale_g
+        return max(cls.least_E, round_half_up(Fraction(hyper["eps"]) * v_root * scale / (1 << FRACTION_BITS)))
 
     def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         hints: dict[str, Array] = {}
@@ -183,11 +197,14 @@ class Adam(Statement):
         post: dict[str, Array] = {"m": m, "v": v}
         if self._amsgrad:
             post["h"] = root = ops.maximum(pre["h"] * pub.k, root)
-        post["w"] = pre["w"] - (m * pub.A) // (root + root + pub.E)
+        post["w"] = pre["w"] - (m * pub.A) // self._divisor(root, root + root, pub)
         if self._decay == "decoupled":
             hints["d"] = decay
             post["w"] = post["w"] - decay
         return post, hints
+
+    def _divisor(self, root: Array, twice: Array, pub: Any) -> Array:
+        return twice + pub.E
 
     def bounds(self, pre: Named, post: Named, g: Array, hints: Named, pub: Any, P: int) -> dict[str, Array]:
         s = hints["s"]
@@ -197,7 +214,7 @@ class Adam(Statement):
         dw = self._moved(pre, post, hints)
         if self._decay == "decoupled":
             dw = dw - hints["d"]
-        D = root + root + pub.E if self._amsgrad else s2 + pub.E
+        D = self._divisor(root, root + root if self._amsgrad else s2, pub)
         q = post["v"] - s * s
         c = post["m"] * pub.A - dw * D
         found = {
@@ -208,18 +225,14 @@ class Adam(Statement):
             "dw*D <= A*m'": c,
             "A*m' < (dw+1)*D": D - 1 - c,
             "|dw| < P/2": dw + P // 2,
-            "|g| < P/2": g + P // 2,
-        }
+        } | self._integers(g, hints, P)
         if self._decay == "l2":
             found["e is g and the rounded decay"] = pre["w"] * pub.W + pub.r - (e - g) * P
             found["|e| < P/2"] = e + P // 2
         elif self._decay == "decoupled":
             found["d is the rounded decay"] = pre["w"] * pub.W + pub.r - hints["d"] * P
             found["|d| < P/2"] = hints["d"] + P // 2
-        if not self._amsgrad:
-            found["s is an integer of the table"] = s
-        else:
-            # These make h' an integer, and s with it.
+        if self._amsgrad:
             grown, above = root - pre["h"] * pub.k, root - s
             found["h' >= h"] = grown
             found["h' >= s"] = above
@@ -231,6 +244,12 @@ class Adam(Statement):
         """What the step and the decay take from a weight."""
         return pre["w"] - post["w"]
 
+    def _integers(self, g: Array, hints: Named, P: int) -> dict[str, Array]:
+        """Bounds without which the gradient or the root could be a fraction."""
+        found = {"|g| < P/2": g + P // 2}
+        # AMSGrad's own bounds make h' an integer, and s with it.
+        return found if self._amsgrad else found | {"s is an integer of the table": hints["s"]}
+
     def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
         dw = self._moved(pre, post, hints)
         found = []
@@ -238,7 +257,11 @@ class Adam(Statement):
             dw = dw - hints["d"]
             found.append(Range(hints["d"], -(P // 2), P - 1 - P // 2))
         root = post["h"] if self._amsgrad else hints["s"]
-        return [Range(dw, -(P // 2), P - 1 - P // 2), Range(root, 0, (P - pub.E) // 2), *found]
+        return [
+            Range(dw, -(P // 2), P - 1 - P // 2),
+            Range(root, 0, (self.largest_divisor(P) - pub.E) // self.root_scale),
+            *found,
+        ]
 
 
 FAMILY = (

@@ -81,6 +81,8 @@ class Statement(ABC):
     """How many bounds a parameter has."""
     carries: tuple[str, ...] = ()
     """Sums over a whole block on which each parameter's step depends, in committed order. Most statements have none."""
+    bits: int = 36
+    """No integer that is committed to reaches ``2**bits`` in size; fewer bits are faster to commit to."""
 
     @abstractmethod
     def check_hyper(self, hyper: Hyper) -> None:
@@ -129,6 +131,10 @@ class Statement(ABC):
     @abstractmethod
     def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
         """Of the bounds, those that an honest step from a state of any size can violate, cheaper to look at."""
+
+    def gradient_limit(self, P: int) -> int:
+        """No gradient of an honest step is larger, as an integer."""
+        return P // 2
 
     def public_vector(self, pub: Public) -> list[int]:
         """The public integers in committed order."""

@@ -11,9 +11,10 @@ from typing import Any
 from zk_autograd.errors import FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.fixed_point import LARGEST_WEIGHT, Format, dithered, round_half_up, rounding_offset, weight_scale
-from zk_autograd.statement.adam import GUARD, HORIZON, Adam
+from zk_autograd.statement.adam import HORIZON, Adam
 from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, sum_of_squares, zero
 
+GUARD = Adam.guard
 ROOM = 200
 """Bits of the differences that :meth:`Lamb.settle` writes in digits; an honest layer's sums stay far below."""
 

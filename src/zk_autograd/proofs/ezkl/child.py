@@ -97,6 +97,10 @@ def _prove(job: dict[str, Any], ezkl: Any) -> Any:
     return _call(ezkl.prove, witness, job["compiled"], job["pk"], job["proof"], job["srs"]) is not None
 
 
+def _digest(job: dict[str, Any], ezkl: Any) -> Any:
+    return _call(ezkl.create_evm_vka, job["vk"], job["settings"], job["artifact"], job["srs"])
+
+
 _VERBS = {
     "gen_srs": _gen_srs,
     "settings": _settings,
@@ -104,6 +108,7 @@ _VERBS = {
     "setup": _setup,
     "mock": _mock,
     "prove": _prove,
+    "digest": _digest,
 }
 
 
@@ -123,4 +128,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Without Python's own end, which EZKL's threads may still be running into: the answer is written.
+    os._exit(main())

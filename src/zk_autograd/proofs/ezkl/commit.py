@@ -22,13 +22,14 @@ TAIL = 6
 """Rows at a column's end that hold 1: EZKL's blinding factors + 1. Held against EZKL's own at every start."""
 
 SHIFT = 1 << 36
-"""Added to every element; elements must be smaller than this in absolute value."""
+"""Added to every element, unless a statement needs more; elements must be smaller than this in absolute value."""
 
 
 class KzgCommitter(Committer):
-    """Commits to columns of at most ``longest`` elements under one SRS."""
+    """Commits to columns of at most ``longest`` elements, each below ``shift`` in size, under one SRS."""
 
-    def __init__(self, srs_path: Any, logrows: int, longest: int) -> None:
+    def __init__(self, srs_path: Any, logrows: int, longest: int, shift: int = SHIFT) -> None:
+        self._shift = shift
         first, tail = lagrange_points(srs_path, logrows, longest, TAIL)
         self._points = [ec_bn254.PointG1(x, y) for x, y in first]
         self._rows = len(self._points)
@@ -41,7 +42,7 @@ class KzgCommitter(Committer):
     def _offset(self, length: int) -> Any:
         """The constant part for columns whose first ``length`` elements are shifted."""
         if length not in self._offsets:
-            shifted = ec_bn254.multiscalar_mul_g1(self._points[:length], [SHIFT] * length)
+            shifted = ec_bn254.multiscalar_mul_g1(self._points[:length], [self._shift] * length)
             self._offsets[length] = self._end + (-shifted)
         return self._offsets[length]
 
@@ -49,11 +50,12 @@ class KzgCommitter(Committer):
         length = len(values)
         if length + len(salt) > self._rows:
             raise FormatError(f"commit: expected at most {self._rows} elements, got {length + len(salt)}")
-        if int(values.max(initial=0)) >= SHIFT or int(values.min(initial=0)) <= -SHIFT:
-            raise FormatError("commit: an element is outside the committer's range of 2^36")
+        shift = self._shift
+        if int(values.max(initial=0)) >= shift or int(values.min(initial=0)) <= -shift:
+            raise FormatError(f"commit: an element is outside the committer's range of 2^{shift.bit_length() - 1}")
         point = self._end
         if length:
-            scalars = (values + SHIFT).tolist()
+            scalars = (values + shift).tolist()
             point = ec_bn254.multiscalar_mul_g1(self._points[:length], scalars) + self._offset(length)
         if salt:
             blind = ec_bn254.multiscalar_mul_g1(self._points[length : length + len(salt)], [s % MODULUS for s in salt])

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from zk_autograd.errors import ProofSystemError
+from zk_autograd.errors import ProofSystemError, VerificationError
 from zk_autograd.proofs.base import OPS, Circuit, Columns, Limits
+from zk_autograd.proofs.ezkl.verify import EzklVerifier
 from zk_autograd.proofs.witness import ShardWitness, advance, carry, columns, fresh_noise, fresh_salt
 from zk_autograd.statement import place_in
 
@@ -61,6 +62,16 @@ def self_test(system: Ezkl, circuit: Circuit, say: Callable[[str], None]) -> int
             )
     say("proving and verifying a sample")
     proof = system.prove_unverified(circuit, honest, Limits())
-    with system.verifier(replace(circuit, proof_bytes=len(proof))) as verifier:
+    with EzklVerifier(replace(circuit, proof_bytes=len(proof))) as verifier:
         verifier.verify(proof, honest.hyper)
+        try:
+            together = verifier.batch
+        except VerificationError as error:
+            say(f"proofs will be verified one by one ({error})")
+            return len(proof)
+        if together.accepted([proof]) != [True]:
+            raise ProofSystemError(
+                f"{circuit.statement.name}: the batch verifier refuses what EZKL accepts: the installed ezkl does not "
+                "fit this release; these keys were not kept"
+            )
     return len(proof)

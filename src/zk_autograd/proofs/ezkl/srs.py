@@ -58,6 +58,33 @@ def identify(path: Path, logrows: int) -> tuple[bytes, str]:
     return digest, "CEREMONY" if CEREMONY_DIGESTS.get(logrows) == digest.hex() else "DEV"
 
 
+def affine(raw: bytes) -> tuple[int, ...]:
+    """Coordinates of a point as EZKL writes it: 32 little-endian bytes each, in Montgomery form."""
+    return tuple(
+        int.from_bytes(raw[i : i + 32], "little") * _MONTGOMERY_INVERSE % FIELD_MODULUS for i in range(0, len(raw), 32)
+    )
+
+
+def g2_points(path: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The file's two G2 points, the generator and its multiple by the secret: x then y, real part first."""
+    with path.open("rb") as file:
+        file.seek(-256, 2)
+        raw = file.read(256)
+    return affine(raw[:128]), affine(raw[128:])
+
+
+def write_verifier_srs(path: Path, logrows: int, target: Path) -> None:
+    """An SRS file for 2 rows with the first points of ``path``: all that EZKL's verifier uses, in half a kilobyte."""
+    with path.open("rb") as file:
+
+        def read(at: int, count: int) -> bytes:
+            file.seek(at)
+            return file.read(count)
+
+        points = read(4, 128) + read(4 + 64 * 2**logrows, 128) + read(4 + 128 * 2**logrows, 256)
+    target.write_bytes((1).to_bytes(4, "little") + points)
+
+
 def lagrange_points(
     path: Path, logrows: int, count: int, tail: int
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -74,9 +101,7 @@ def lagrange_points(
             raw = file.read(64 * n)
             out = []
             for i in range(0, len(raw), 64):
-                x, y = (
-                    int.from_bytes(raw[j : j + 32], "little") * _MONTGOMERY_INVERSE % FIELD_MODULUS for j in (i, i + 32)
-                )
+                x, y = affine(raw[i : i + 64])
                 if (y * y - x * x * x - 3) % FIELD_MODULUS:
                     raise VerificationError(f"{path}: Lagrange point {first + i // 64} is not on the curve")
                 out.append((x, y))

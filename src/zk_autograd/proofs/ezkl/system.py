@@ -23,7 +23,7 @@ from zk_autograd.proofs.base import POINT_BYTES, Circuit, Columns, Committer, Li
 from zk_autograd.proofs.ezkl import graph, srs
 from zk_autograd.proofs.ezkl.commit import KzgCommitter
 from zk_autograd.proofs.ezkl.process import private_folder, run_child
-from zk_autograd.proofs.ezkl.verify import EzklVerifier
+from zk_autograd.proofs.ezkl.verify import DIGEST, EzklVerifier, make_digest
 from zk_autograd.statement import STATEMENTS, Statement
 
 NAME = "ezkl-23.0.5"
@@ -84,6 +84,7 @@ class Ezkl(ProofSystem):
                 "shard": shard, "noise": profile.noise, "proof_bytes": 0,
             }  # fmt: skip
             draft = _circuit(bytes(32), description, srs_id, srs_class, folder, srs_path)
+            (folder / DIGEST).write_text(make_digest(draft).hex() + "\n")
             from zk_autograd.proofs.ezkl.selftest import self_test
 
             description["proof_bytes"] = self_test(self, draft, say)
@@ -173,7 +174,7 @@ class Ezkl(ProofSystem):
 
     def committer(self, circuit: Circuit) -> Committer:
         sizes = graph.column_sizes(circuit.statement, circuit.P, circuit.shard, circuit.noise)
-        committer = KzgCommitter(circuit.srs_path, _logrows(circuit), max(sizes.values()))
+        committer = KzgCommitter(circuit.srs_path, _logrows(circuit), max(sizes.values()), 1 << circuit.statement.bits)
         # zksnake calls itself educational, and TAIL is EZKL's business: hold both against EZKL once per start.
         probe = np.arange(-5, 11, dtype=np.int64)
         ours, theirs = committer.commit(probe, (3, 5, 7)), _ezkl_commit(circuit, [*probe.tolist(), 3, 5, 7])

@@ -1,18 +1,31 @@
-"""Verifying one proof: every check before EZKL's own is here, because EZKL leaves it out."""
+"""Verifying proofs: every check before the proof system's own is here, because EZKL leaves it out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import cached_property
 
 import ezkl
 import numpy as np
 
-from zk_autograd.errors import VerificationError
-from zk_autograd.proofs.base import Circuit, Commitments, Verifier
+from zk_autograd.errors import ProofSystemError, UsageError, VerificationError
+from zk_autograd.files import read_capped
+from zk_autograd.proofs.base import Circuit, Commitments, Limits, Verifier
+from zk_autograd.proofs.ezkl.batch import BatchVerifier
 from zk_autograd.proofs.ezkl.commit import SHIFT, KzgCommitter
-from zk_autograd.proofs.ezkl.process import private_folder
+from zk_autograd.proofs.ezkl.constraints import read_key
+from zk_autograd.proofs.ezkl.process import private_folder, run_child
+from zk_autograd.proofs.ezkl.srs import g2_points, write_verifier_srs
+
+DIGEST = "digest"
+"""File of a circuit's folder: the key's first word in the transcript, in hex. Not part of the circuit's id: see
+:class:`~zk_autograd.proofs.ezkl.batch.BatchVerifier`."""
+_LARGEST = 64 << 20
 
 
 class EzklVerifier(Verifier):
@@ -22,19 +35,28 @@ class EzklVerifier(Verifier):
     2. the commitment to the public integers, which is recomputed here;
     3. the proof itself, with no instances, under the circuit's own settings, key and SRS.
 
-    What the other commitments must equal is the caller's to check.
+    What the other commitments must equal is the caller's to check. One proof goes to EZKL. Many go through
+    :class:`BatchVerifier` first: EZKL judges whatever that does not accept, and one of those that it does.
     """
 
     def __init__(self, circuit: Circuit) -> None:
         self._circuit = circuit
-        logrows = (circuit.P + 8).bit_length() - 1
-        self._committer = KzgCommitter(circuit.srs_path, logrows, len(circuit.statement.inputs))
         self._hyper: dict[tuple[int, ...], bytes] = {}
-        self._manager = private_folder()
-        self._folder = self._manager.__enter__()
+        logrows = (circuit.P + 8).bit_length() - 1
+        with ExitStack() as stack:
+            self._folder = stack.enter_context(private_folder())
+            try:
+                self._committer = KzgCommitter(circuit.srs_path, logrows, len(circuit.statement.inputs))
+                # EZKL reads its files anew for each proof; of the SRS (8 MB and more) a verifier needs a few points.
+                for name in ("settings.json", "vk.key"):
+                    shutil.copyfile(circuit.directory / name, self._folder / name)
+                write_verifier_srs(circuit.srs_path, logrows, self._folder / "srs")
+            except OSError as error:
+                raise ProofSystemError(f"circuit {circuit.id.hex()}: its files cannot be read ({error})") from None
+            self._opened = stack.pop_all()
 
     def close(self) -> None:
-        self._manager.__exit__(None, None, None)
+        self._opened.close()
 
     def hyper_commitment(self, hyper: Sequence[int]) -> bytes:
         """Commitment (POINT_BYTES) of a step's public integers."""
@@ -45,7 +67,52 @@ class EzklVerifier(Verifier):
             self._hyper[key] = self._committer.commit(np.array(key, dtype=np.int64))
         return self._hyper[key]
 
+    @cached_property
+    def batch(self) -> BatchVerifier:
+        """Made at first use: it reads the key's points."""
+        settings = json.loads(read_capped(self._folder / "settings.json", _LARGEST))
+        key = read_key(read_capped(self._folder / "vk.key", _LARGEST), settings["required_range_checks"])
+        return BatchVerifier(key, read_digest(self._circuit), *g2_points(self._circuit.srs_path))
+
     def verify(self, proof: bytes, hyper: Sequence[int]) -> Commitments:
+        parts = self._outside(proof, hyper)
+        self._ask_ezkl(proof)
+        return parts
+
+    def verify_many(self, jobs: Sequence[tuple[bytes, Sequence[int]]]) -> list[Commitments | VerificationError]:
+        out: list[Commitments | VerificationError] = []
+        for proof, hyper in jobs:
+            try:
+                out.append(self._outside(proof, hyper))
+            except VerificationError as error:
+                out.append(error)
+        rest = [i for i, found in enumerate(out) if isinstance(found, Commitments)]
+        held: list[int] = []
+        # Without a batch verifier (a circuit of another release, say) EZKL judges all: slower, no less.
+        with suppress(VerificationError, ProofSystemError):
+            if len(rest) > 1:
+                accepted = self.batch.accepted([jobs[i][0] for i in rest])
+                held = [i for i, holds in zip(rest, accepted, strict=True) if holds]
+        for i in set(rest) - set(held):
+            try:
+                self._ask_ezkl(jobs[i][0])
+            except VerificationError as error:
+                out[i] = error
+        if held:
+            self._compare(jobs[secrets.choice(held)][0])
+        return out
+
+    def _compare(self, proof: bytes) -> None:
+        """Lets EZKL judge a proof that the batch verifier accepted."""
+        try:
+            self._ask_ezkl(proof)
+        except VerificationError as error:
+            raise ProofSystemError(
+                f"the two verifiers disagree: the batch verifier accepts what EZKL refuses ({error}); verify one by one"
+            ) from None
+
+    def _outside(self, proof: bytes, hyper: Sequence[int]) -> Commitments:
+        """Checks 1 and 2."""
         circuit = self._circuit
         # 1. length
         if len(proof) != circuit.proof_bytes:
@@ -57,7 +124,10 @@ class EzklVerifier(Verifier):
             raise VerificationError(f"proof: expected {len(names)} public integers of [0, 2^36), got {len(hyper)}")
         if parts.hyper != self.hyper_commitment(hyper):
             raise VerificationError("proof: it was made with other public integers than the step's")
-        # 3. the proof
+        return parts
+
+    def _ask_ezkl(self, proof: bytes) -> None:
+        """Check 3, by EZKL."""
         path = self._folder / f"{hashlib.sha256(proof).hexdigest()}.json"
         path.write_text(
             json.dumps(
@@ -67,11 +137,9 @@ class EzklVerifier(Verifier):
                 }
             )
         )  # fmt: skip
-        directory = circuit.directory
+        settings, key, srs = (str(self._folder / name) for name in ("settings.json", "vk.key", "srs"))
         try:
-            valid = ezkl.verify(
-                str(path), str(directory / "settings.json"), str(directory / "vk.key"), str(circuit.srs_path), False
-            )
+            valid = ezkl.verify(str(path), settings, key, srs, True)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
@@ -82,7 +150,29 @@ class EzklVerifier(Verifier):
         if valid is not True:
             raise VerificationError("proof: refused by the verifier")
 
-        return parts
+
+def read_digest(circuit: Circuit) -> bytes:
+    """The circuit's digest (32 bytes) from its folder, or by EZKL where it is not there."""
+    with suppress(OSError, ValueError, UsageError):
+        digest = bytes.fromhex(read_capped(circuit.directory / DIGEST, 100).decode("ascii"))
+        if len(digest) == 32:
+            return digest
+    return make_digest(circuit)
+
+
+def make_digest(circuit: Circuit) -> bytes:
+    """Has EZKL compute the field element (32 big-endian bytes) that stands for the key in every transcript."""
+    with private_folder() as folder:
+        job = {"verb": "digest", "vk": str(circuit.directory / "vk.key"), "srs": str(circuit.srs_path)}
+        job |= {"settings": str(circuit.directory / "settings.json"), "artifact": str(folder / "artifact")}
+        run_child(job, Limits(seconds=120, memory=0), secret=False)
+        raw = read_capped(folder / "artifact", _LARGEST)
+    # EZKL's artifact for its contract: the number of words (little-endian), then words, of which this is the first.
+    if len(raw) < 40 or len(raw) != 8 + 32 * int.from_bytes(raw[:8], "little"):
+        raise ProofSystemError(
+            "ezkl: its key artifact is not as expected: the installed ezkl does not fit this release"
+        )
+    return raw[8:40]
 
 
 def _reason(error: BaseException) -> str:

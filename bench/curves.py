@@ -1,0 +1,239 @@
+"""Loss curves of every optimizer against torch's, on three models: docs/accuracy.md's table and plots.
+
+``python -m bench.curves run --seconds 150`` trains what is not in bench/curves.json yet and stops after so long; call
+it until it says that nothing is left. ``python -m bench.curves docs`` makes table and plots of what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import nn
+
+from producer import digits
+from producer.task import Task
+from zk_autograd.optim import SGD, Adam, AdamW
+from zk_autograd.statement import STATEMENTS
+
+STEPS, BATCH, EVERY = 200, 128, 20
+SEEDS = range(5)
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "curves.json"
+DOCS = FOLDER.parent / "docs"
+LIMIT = 0.02
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One optimizer, by the name of its statement: its class in torch and here, and the options that both take."""
+
+    kind: str
+    options: dict[str, Any]
+    wide: bool = False
+
+
+L2, DECAY = {"weight_decay": 5e-4}, {"weight_decay": 0.1}
+ADAM, MAX, MOMENTUM = {"lr": 1e-3}, {"amsgrad": True}, {"lr": 0.02, "momentum": 0.9}
+SETTINGS = {
+    "adam": Setting("Adam", ADAM),
+    "adam-wide": Setting("Adam", ADAM, wide=True),
+    "adam-l2": Setting("Adam", ADAM | L2),
+    "adamw": Setting("AdamW", ADAM | DECAY),
+    "adamw-wide": Setting("AdamW", ADAM | DECAY, wide=True),
+    "amsgrad": Setting("Adam", ADAM | MAX),
+    "amsgrad-l2": Setting("Adam", ADAM | MAX | L2),
+    "amsgradw": Setting("AdamW", ADAM | MAX | DECAY),
+    "sgd": Setting("SGD", {"lr": 0.1}),
+    "sgd-l2": Setting("SGD", {"lr": 0.1} | L2),
+    "momentum": Setting("SGD", MOMENTUM),
+    "momentum-l2": Setting("SGD", MOMENTUM | L2),
+    "nesterov": Setting("SGD", MOMENTUM | {"nesterov": True}),
+    "nesterov-l2": Setting("SGD", MOMENTUM | {"nesterov": True} | L2),
+}
+OURS: dict[str, Callable[..., Any]] = {"Adam": Adam, "AdamW": AdamW, "SGD": SGD}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A task and a clipping bound that suits it: above all but 2 in 10,000 of its gradients' elements."""
+
+    title: str
+    task: Callable[[int, int], Task]
+    clip: float
+
+
+MODELS = {
+    "mlp": Model("perceptron", digits.mlp, 0.25),
+    "convnet": Model("convolutional net", digits.convnet, 0.25),
+    "transformer": Model("transformer", digits.transformer, 1.0),
+}
+
+
+def train(model: Model, make: Callable[[Any], Any], seed: int, steps: int = STEPS) -> Record:
+    """One run: loss over all images after every tenth step, and the gradients' story.
+
+    ``largest`` is the largest gradient element; ``underflow`` and ``saturated`` are shares of all elements that became
+    zero or were clipped, ``limited`` is a count.
+    """
+    task = model.task(seed, BATCH)
+    optimizer = make(task.model.parameters())
+    counts = dict.fromkeys(("underflow", "saturated", "limited"), 0)
+    curve, largest = [], 0.0
+    for step in range(1, steps + 1):
+        optimizer.zero_grad()
+        task.loss(step).backward()  # type: ignore[no-untyped-call]
+        largest = max(largest, *(float(p.grad.abs().max()) for p in task.model.parameters() if p.grad is not None))
+        optimizer.step()
+        for name in counts:
+            counts[name] += getattr(getattr(optimizer, "last_step", None), name, 0)
+        if step % EVERY == 0 or step == steps:
+            curve.append(round(evaluate(task.model), 6))
+    elements = steps * sum(p.numel() for p in task.model.parameters())
+    shares = {name: counts[name] / elements for name in ("underflow", "saturated")}
+    return {"loss": curve[-1], "curve": curve, "largest": largest, "limited": counts["limited"]} | shares
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module) -> float:
+    """Cross entropy over all images."""
+    images, labels = digits.data()
+    return float(nn.functional.cross_entropy(model(images), labels))
+
+
+def peer(setting: Setting) -> Callable[[Any], Any]:
+    """Makes torch's own optimizer."""
+    return lambda parameters: getattr(torch.optim, setting.kind)(parameters, **setting.options)
+
+
+def ours(setting: Setting, clip: float, **more: Any) -> Callable[[Any], Any]:
+    """Makes this project's optimizer."""
+    wide = {"wide": True} if setting.wide else {}
+    return lambda parameters: OURS[setting.kind](parameters, clip=clip, **setting.options, **wide, **more)
+
+
+def jobs() -> dict[str, tuple[Model, Callable[[Any], Any], int]]:
+    """Every run by a name that says all that it depends on."""
+    found = {}
+    for seed in SEEDS:
+        for key, model in MODELS.items():
+            for setting in SETTINGS.values():
+                told = f"{key} seed {seed} {setting.kind} {json.dumps(setting.options, sort_keys=True)}"
+                found[f"{told} torch"] = (model, peer(setting), seed)
+                found[f"{told} ours{' wide' * setting.wide} clip {model.clip:g}"] = (
+                    model, ours(setting, model.clip), seed,
+                )  # fmt: skip
+    return found
+
+
+def results() -> dict[str, Record]:
+    """What is on file."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def run(seconds: float) -> None:
+    """Trains what is missing until the time is up; drops what no job asks for."""
+    began, wanted = time.perf_counter(), jobs()
+    done = {name: record for name, record in results().items() if name in wanted}
+    for name, (model, make, seed) in wanted.items():
+        if name not in done and time.perf_counter() - began < seconds:
+            done[name] = train(model, make, seed)
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(done[name])}" for name in sorted(done))
+    RESULTS.write_text(f"{{\n{lines}\n}}\n")
+    print(f"{len(wanted) - len(done)} of {len(wanted)} runs left")
+
+
+def of(done: dict[str, Record], key: str, name: str, side: str) -> list[Record]:
+    """The records of one optimizer on one model, in the seeds' order."""
+    setting, model = SETTINGS[name], MODELS[key]
+    end = "torch" if side == "torch" else f"ours{' wide' * setting.wide} clip {model.clip:g}"
+    return [done[f"{key} seed {s} {setting.kind} {json.dumps(setting.options, sort_keys=True)} {end}"] for s in SEEDS]
+
+
+def table(done: dict[str, Record]) -> str:
+    """Final losses, in Markdown: one row per optimizer, one column group per model."""
+    heads = [f"{m.title}, clip {m.clip:g}: torch | against torch | to zero" for m in MODELS.values()]
+    lines = ["| statement | " + " | ".join(heads) + " |", "|---" * (1 + 3 * len(MODELS)) + "|"]
+    for name in SETTINGS:
+        cells = [f"`{name}`"]
+        for key in MODELS:
+            peers, mine = of(done, key, name, "torch"), of(done, key, name, "ours")
+            loss = fmean(r["loss"] for r in peers)
+            off = fmean(r["loss"] for r in mine) / loss - 1
+            cells += [f"{loss:.4f}", f"**{off:+.2%}**" + " (!)" * (abs(off) >= LIMIT)]
+            cells.append(f"{fmean(r['underflow'] for r in mine):.1%}")
+            if any(r["limited"] for r in mine):
+                raise AssertionError(f"{key}, {name}: a step was limited; docs/accuracy.md says none is")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(done: dict[str, Record], key: str, path: Path) -> None:
+    """One panel per optimizer: torch's mean curve, ours, and the range of the seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, len(SETTINGS) // 2, figsize=(15, 5), sharex=True, sharey=True)
+    at = [EVERY * (i + 1) for i in range(STEPS // EVERY)]
+    for axis, name in zip(axes.flat, SETTINGS, strict=True):
+        for side, style in (
+            ("torch", {"color": "black", "lw": 3, "alpha": 0.35}),
+            ("ours", {"color": "tab:blue", "lw": 1}),
+        ):
+            curves = [r["curve"] for r in of(done, key, name, side)]
+            axis.plot(at, [fmean(c) for c in zip(*curves, strict=True)], label=side, **style)
+            low, high = ([f(c) for c in zip(*curves, strict=True)] for f in (min, max))
+            axis.fill_between(at, low, high, color=style["color"], alpha=0.12, lw=0)
+        axis.set_title(name, fontsize=9)
+        axis.set_yscale("log")
+    axes[0, 0].legend(["torch, float32", "_", "fixed point", "_"], fontsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("loss")
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+BEGIN, END = "<!-- measured: python -m bench.curves -->", "<!-- end of curves -->"
+
+
+def docs() -> None:
+    """Puts table and plots into docs/."""
+    done = results()
+    page = DOCS / "accuracy.md"
+    text = page.read_text()
+    page.write_text(f"{text.split(BEGIN)[0]}{BEGIN}\n{table(done)}\n{END}{text.split(END)[1]}")
+    for key in MODELS:
+        plot(done, key, DOCS / "img" / f"curves-{key}.png")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "docs"))
+    parser.add_argument("--seconds", type=float, default=150, help="how long to train (default: 150)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # the models are small: more threads only wait for each other
+    if set(SETTINGS) != set(STATEMENTS):
+        raise AssertionError("an optimizer has no setting here, or a setting no optimizer")
+    if arguments.what == "run":
+        run(arguments.seconds)
+    else:
+        docs()
+
+
+if __name__ == "__main__":
+    main()

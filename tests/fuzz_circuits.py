@@ -1,0 +1,242 @@
+"""Throws steps at the ends of every range, and lies about them, at reference, bounds and circuits: all must agree.
+
+    python -m tests.fuzz_circuits --count 1000000 --seed 1
+    python -m tests.fuzz_circuits --count 20000 --statement amsgradw
+
+A round is one choice of public integers and one circuit, whose every parameter is a case of its own. First come honest
+steps: the integer reference must equal a model written from the formulas alone (``tests/proofs/model.py``), and EZKL's
+mock prover must take all of those that the model calls provable, in one witness. Then each parameter gets one lie (or a
+step that leaves the table), and the mock prover must refuse exactly the look-ups whose bounds do not hold, at every
+parameter whose values are not the model's, and at no other. A round depends on the seed and its number only:
+``--only N`` runs one again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.proofs import model
+from tests.proofs.drawing import draw_elements, draw_lie, draw_public
+from tests.proofs.forging import Element, Rule
+from tests.proofs.mocking import MockProver, Places
+from tests.support.circuits import without_keys
+from zk_autograd.field import MODULUS
+from zk_autograd.proofs.base import Circuit, Columns, Profile
+from zk_autograd.proofs.ezkl.system import shard_size
+from zk_autograd.proofs.witness import fresh_noise, fresh_salt
+from zk_autograd.statement import STATEMENTS, Statement
+
+NOISE = 16
+ROWS = (12, 12, 12, 15, 12, 12, 12, 16)
+"""Small tables, whose ends are met often, and by turns those of both profiles."""
+
+
+@dataclass
+class Found:
+    """What the rounds so far came to."""
+
+    honest: int = 0
+    provable: int = 0
+    lies: int = 0
+    refused_look_ups: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    ends: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    @property
+    def cases(self) -> int:
+        return self.honest + self.lies
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A circuit and where its look-ups stand."""
+
+    circuit: Circuit
+    places: Places
+
+
+class Benches:
+    """Circuits as large as their tables hold, up to ``largest`` parameters, made at first use."""
+
+    def __init__(self, prover: MockProver, folder: Path, largest: int = 1200) -> None:
+        self._prover, self._folder, self._largest = prover, folder, largest
+        self._made: dict[tuple[str, int], Bench] = {}
+
+    def get(self, st: Statement, logrows: int) -> Bench:
+        key = st.name, logrows
+        if key not in self._made:
+            folder = self._folder / f"{st.name}-{logrows}"
+            folder.mkdir()
+            shard = min(shard_size(st, Profile("mock", logrows, 3, NOISE)), self._largest)
+            circuit = without_keys(st.name, folder, logrows, shard, NOISE)
+            self._made[key] = Bench(circuit, Places(self._prover, circuit))
+        return self._made[key]
+
+
+def columns(circuit: Circuit, rule: Rule, elements: list[Element]) -> Columns:
+    """Committed columns of one case a parameter, with fresh noise and salts."""
+    st = circuit.statement
+
+    def rows(*keys: str) -> list[int]:
+        return [e[key] for key in keys for e in elements]
+
+    return Columns(
+        pre=[*rows(*(f"pre.{n}" for n in st.state)), *fresh_salt()],
+        post=[*rows(*(f"post.{n}" for n in st.state)), *fresh_salt()],
+        work=[*rows("g", *st.hints), *fresh_noise(circuit.noise, circuit.P).tolist(), *fresh_salt()],
+        hyper=st.public_vector(rule.pub),
+    )
+
+
+def failing(rule: Rule, elements: list[Element]) -> dict[str, Any]:
+    """By bound: whether it fails for each element, in the field (arrays of bool)."""
+    st = rule.st
+    at = {key: np.array([e[key] for e in elements], dtype=object) for key in elements[0]}
+    pre, post = ({n: at[f"{side}.{n}"] for n in st.state} for side in ("pre", "post"))
+    values = st.bounds(pre, post, at["g"], {n: at[n] for n in st.hints}, rule.pub, rule.P)
+    return {name: np.asarray(value % MODULUS >= rule.P, dtype=bool) for name, value in values.items()}
+
+
+def true_step(rule: Rule, e: Element) -> tuple[Element, bool]:
+    """By the independent model: what ``e`` would hold if it were honest, and whether a proof of that exists.
+
+    ``e`` itself, and False, where its gradient or the state before is no integer, or has no step.
+    """
+    given = {key: e[key] for key in e if key == "g" or key.startswith("pre.")}
+    if any(abs(x) >= 1 << 200 for x in given.values()):
+        return e, False
+    pre = {n: e[f"pre.{n}"] for n in rule.st.state}
+    try:
+        post, hints = model.step(rule.st.name, pre, e["g"], rule.pub, rule.P)
+    except ValueError:
+        return e, False
+    whole = given | {f"post.{n}": x for n, x in post.items()} | hints
+    return whole, model.provable(rule.st.name, pre, post, e["g"], hints, rule.pub, rule.P)
+
+
+def run_round(benches: Benches, prover: MockProver, seed: int, number: int, names: list[str], found: Found) -> None:
+    """Round ``number`` of the campaign ``seed``; AssertionError says who disagrees about what."""
+    rng = np.random.default_rng([seed, number])
+    st = STATEMENTS[names[number % len(names)]]
+    logrows = ROWS[number // len(names) % len(ROWS)]
+    bench = benches.get(st, logrows)
+    circuit, P = bench.circuit, bench.circuit.P
+    how, pub = draw_public(rng, st, P)
+    rule = Rule(st, pub, P)
+    found.kinds[f"public integers: {how}"] += 1
+
+    # 1. honest steps: reference, model and bounds
+    elements, ends = draw_elements(rng, rule, circuit.shard)
+    found.ends.update(ends)
+    fails = failing(rule, elements)
+    any_fails = np.any(list(fails.values()), axis=0)
+    provable = []
+    for i, e in enumerate(elements):
+        true, fits = true_step(rule, e)
+        assert true == e, f"the reference differs from the model: {e} and {true}, {pub}"
+        assert fits == (not any_fails[i]), f"the model says provable: {fits}, the bounds differ: {e}, {pub}"
+        if fits:
+            provable.append(e)
+    found.honest += len(elements)
+    found.provable += len(provable)
+
+    # 2. honest steps: circuit
+    witnesses = []
+    if provable:
+        full = [provable[i % len(provable)] for i in range(circuit.shard)]
+        witnesses.append((full, {name: np.zeros(circuit.shard, dtype=bool) for name in fails}))
+
+    # 3. a lie in every parameter, or a step that leaves the table
+    lies: list[Element] = []
+    for e in elements:
+        kind, lie = draw_lie(rng, rule, e, elements)
+        found.kinds[f"lie: {kind}"] += 1
+        lies.append(lie)
+    lies_fail = failing(rule, lies)
+    refused = np.any(list(lies_fail.values()), axis=0)
+    for i, lie in enumerate(lies):
+        true, fits = true_step(rule, lie)
+        honest = fits and all((true[key] - lie[key]) % MODULUS == 0 for key in true)
+        assert refused[i] == (not honest), f"refused by the bounds: {refused[i]}, honest: {honest}: {lie}, {pub}"
+    witnesses.append((lies, lies_fail))
+    found.lies += len(lies)
+
+    # 4. the mock prover refuses what the bounds refuse, look-up by look-up
+    seen = prover.refused(circuit, [columns(circuit, rule, listed) for listed, _ in witnesses])
+    for (_, bounds), places in zip(witnesses, seen, strict=True):
+        look_ups = np.flatnonzero(np.concatenate(list(bounds.values()))).tolist()
+        found.refused_look_ups += len(look_ups)
+        expected = bench.places.of(look_ups)
+        assert places == expected, f"the mock prover refuses other look-ups: {places - expected}, {expected - places}"
+
+
+def ends_met(found: Found, names: list[str]) -> str:
+    """How many of the ends were met exactly by an honest step: a bound at -1, 0, P - 1 and P."""
+    ends = ("-1", "0", "P-1", "P")
+    per = {end: {key[:2] for key in found.ends if key[2] == end} for end in ends}
+    total = sum(STATEMENTS[n].lookups for n in names)
+    return ", ".join(f"{end}: {len(per[end])}" for end in ends) + f" of {total} bounds"
+
+
+def campaign(seed: int, count: int, names: list[str], say: Callable[[str], None] = print, every: float = 20.0) -> Found:
+    """Rounds until ``count`` cases are through; AssertionError at the first disagreement, with its round."""
+    found, number, began = Found(), 0, time.monotonic()
+    said = began
+    with MockProver() as prover, tempfile.TemporaryDirectory(prefix="zk-fuzz-") as folder:
+        benches = Benches(prover, Path(folder))
+        while found.cases < count:
+            try:
+                run_round(benches, prover, seed, number, names, found)
+            except Exception as error:
+                error.add_note(f"again with --seed {seed} --only {number}")
+                raise
+            number += 1
+            if time.monotonic() - said > every:
+                said = time.monotonic()
+                say(f"{number} rounds, {found.cases} of {count} cases, {found.cases / (said - began):.0f}/s")
+    say(
+        f"{number} rounds in {time.monotonic() - began:.0f} s: {found.honest} honest steps, of them "
+        f"{found.provable} fit the table; {found.lies} lies; "
+        f"{found.refused_look_ups} look-ups refused, each by bounds and circuit alike"
+    )
+    say(f"honest steps with a bound exactly at its ends: {ends_met(found, names)}")
+    say("; ".join(f"{kind} {n}" for kind, n in sorted(found.kinds.items())))
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz_circuits", description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    parser.add_argument("--count", type=int, default=1_000_000, help="number of cases (default: 1000000)")
+    parser.add_argument("--seed", type=int, default=1, help="which campaign (default: 1)")
+    parser.add_argument("--statement", choices=sorted(STATEMENTS), help="this one alone (default: all by turns)")
+    parser.add_argument("--only", type=int, help="run this one round, with the same --statement, and let its error out")
+    options = parser.parse_args(arguments)
+    names = [options.statement] if options.statement else sorted(STATEMENTS)
+    if options.only is None:
+        try:
+            campaign(options.seed, options.count, names, lambda line: print(line, flush=True))
+        except AssertionError as error:
+            print(f"{error}\n{' '.join(error.__notes__)}", file=sys.stderr)
+            return 1
+        return 0
+    with MockProver() as prover, tempfile.TemporaryDirectory(prefix="zk-fuzz-") as folder:
+        found = Found()
+        run_round(Benches(prover, Path(folder)), prover, options.seed, options.only, names, found)
+        print(f"{found.cases} cases, {found.provable} of the honest ones fit the table: {dict(found.kinds)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
