@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeAlias
 
 from schemas.events import Block, Group, ProofAttached, RunFinished, RunStarted, StepCommitted
 from schemas.signing import Opened
@@ -18,9 +20,12 @@ from zk_autograd.fixed_point import Format
 from zk_autograd.merkle import verify_inclusion
 from zk_autograd.proofs.base import Circuit, Commitments
 from zk_autograd.schedule import Schedule
-from zk_autograd.statement import place_in
+from zk_autograd.statement import UNCHANGED, Resolution, place_in
 
 MAX_SHARDS = 1 << 20
+
+Scale: TypeAlias = tuple[Format, Resolution]
+"""A block's format, and how coarsely its state was recorded."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class GroupRule:
     schedule: Schedule
 
 
+def begins_epoch(step: int, epoch_steps: int) -> bool:
+    """Whether a step is the first of an epoch, but not of the run."""
+    return epoch_steps > 0 and step > 1 and (step - 1) % epoch_steps == 0
+
+
 class RunChain:
     """The events of one run so far.
 
@@ -38,7 +48,7 @@ class RunChain:
         run_id: id of the RunStarted event.
         start: that event.
         groups: its parameter groups' rules.
-        formats: the fixed-point format of each of its blocks.
+        formats: the fixed-point format of each of its blocks before the first step; see :meth:`formats_after`.
         steps: the StepCommitted events in order; ``steps[i]`` is step ``i + 1``.
         finished: the RunFinished event, once there.
     """
@@ -73,6 +83,7 @@ class RunChain:
         except FormatError as error:
             raise VerificationError(f"run {self.name}: its start declares what cannot be: {error}") from None
         self._check_layout(start)
+        self._changes: list[tuple[int, tuple[Scale, ...]]] = [(0, tuple((fmt, UNCHANGED) for fmt in self.formats))]
         self._ends = list(accumulate(block.shards for block in start.blocks))
 
     def _group(self, group: Group) -> GroupRule:
@@ -149,27 +160,33 @@ class RunChain:
             )
 
     def check_public(self, event: StepCommitted) -> None:
-        """Rate and public integers are those that the start declared.
+        """Rates, changes of scale and public integers are those that the start declared or allows.
+
+        1. one rate a group; 2. the rounding error is within what was declared; 3. scales change only where an epoch
+        begins, and to formats that the statement allows; 4. the rates are the schedules'; 5. the integers follow; 6. it
+        commits to sums only if the statement carries any.
 
         Raises:
             VerificationError: names the first integer that is off, with both values.
         """
         where = f"run {self.name}, step {event.step}"
+        # 1. rates
         if len(event.rates) != len(self.groups):
             raise VerificationError(f"{where}: expected {len(self.groups)} learning rates, got {len(event.rates)}")
-        if not self.statement.carries and event.carry_root != bytes(32):
-            raise VerificationError(f"{where}: commits to sums, which {self.statement.name} does not carry")
-        if event.shifts:
-            raise VerificationError(f"{where}: changes formats, which no run of this release may")
+        # 2. rounding
         if event.rounding > self.start.max_rounding:
             raise VerificationError(
                 f"{where}: its rounding error is {event.rounding:.3g}, the run declared at most "
                 f"{self.start.max_rounding:.3g}"
             )
         try:
+            # 3. scales
+            scales = self._scales(event)
+            # 4. schedules
             for group, lr in zip(self.groups, event.rates, strict=True):
                 group.schedule.check(event.step, lr)
-            vector = self.public_vector(event.step, event.rates)
+            # 5. integers
+            vector = self._vector(event.step, event.rates, scales, event.shifts)
         except (VerificationError, FormatError) as error:
             raise VerificationError(f"{where}: {error}") from None
         if list(event.public) != vector:
@@ -182,13 +199,57 @@ class RunChain:
                 else f"expected {len(vector)} integers, got {len(event.public)}"
             )
             raise VerificationError(f"{where}: public integers off their schedule: {detail}")
+        # 6. sums
+        if not self.statement.carries and event.carry_root != bytes(32):
+            raise VerificationError(f"{where}: commits to sums, which {self.statement.name} does not carry")
 
-    def public_vector(self, step: int, rates: Sequence[float]) -> list[int]:
-        """The integers that the start's declaration gives for a step at these rates, block after block."""
-        st, vector = self.statement, []
-        for block, fmt in zip(self.start.blocks, self.formats, strict=True):
-            hyper, lr = self.groups[block.group].hyper, rates[block.group]
-            vector += st.public_vector(st.public_integers(hyper, lr, step, fmt, self.circuit.P))
+    def formats_after(self, step: int) -> tuple[Format, ...]:
+        """Each block's format after a step that was taken; 0: before the first."""
+        return tuple(fmt for fmt, _ in self._scales_after(step))
+
+    def _scales_after(self, step: int) -> tuple[Scale, ...]:
+        return self._changes[bisect_right(self._changes, step, key=lambda change: change[0]) - 1][1]
+
+    def _scales(self, event: StepCommitted) -> tuple[Scale, ...]:
+        """What a step's integers are computed with.
+
+        Raises:
+            VerificationError: a change where there may be none, or of another number of blocks.
+            FormatError: a format that the statement does not allow.
+        """
+        scales = self._scales_after(event.step - 1)
+        if not event.shifts:
+            return scales
+        if len(event.shifts) != len(scales):
+            raise VerificationError(f"expected changes of scale for {len(scales)} blocks, got {len(event.shifts)}")
+        if not begins_epoch(event.step, self.start.epoch_steps):
+            raise VerificationError(
+                f"scales change, and it does not begin an epoch: the run declared epochs of {self.start.epoch_steps} "
+                "steps (0: none)"
+            )
+        return tuple(self._shifted(event.step, i, scales[i], k) if k else scales[i] for i, k in enumerate(event.shifts))
+
+    def _shifted(self, step: int, number: int, scale: Scale, shift: int) -> Scale:
+        group, P = self.groups[self.start.blocks[number].group], self.circuit.P
+        try:
+            return (
+                self.statement.check_shift(group.hyper, group.schedule.max_lr, scale[0], shift, P),
+                self.statement.resolution(group.hyper, scale[1], step, shift, P),
+            )
+        except FormatError as error:
+            raise FormatError(f"block {number} changes its scale by {shift} bits: {error}") from None
+
+    def _vector(self, step: int, rates: Sequence[float], scales: Sequence[Scale], shifts: Sequence[int]) -> list[int]:
+        """The integers of a step at these rates and scales, block after block."""
+        known: dict[tuple[int, Scale, int], list[int]] = {}
+        vector: list[int] = []
+        for i, (block, scale) in enumerate(zip(self.start.blocks, scales, strict=True)):
+            key = block.group, scale, shifts[i] if shifts else 0
+            if key not in known:
+                hyper, lr = self.groups[block.group].hyper, rates[block.group]
+                pub = self.statement.step_integers(hyper, lr, step, scale[0], self.circuit.P, key[2], scale[1])
+                known[key] = self.statement.public_vector(pub)
+            vector += known[key]
         return vector
 
     def public_of(self, step: int, shard: int) -> tuple[int, ...]:
@@ -256,7 +317,14 @@ class RunChain:
             self.finished = opened  # type: ignore[assignment]
         else:
             self.steps.append(opened)  # type: ignore[arg-type]
+            self._keep_formats(opened.event)
         self._head = opened.event_id
+
+    def _keep_formats(self, event: StepCommitted) -> None:
+        if event.shifts:
+            # A change that may not be is no change: what follows is held to the formats from before.
+            with suppress(VerificationError, FormatError):
+                self._changes.append((event.step, self._scales(event)))
 
     def state_root(self, step: int) -> bytes:
         """The state root after ``step``; step 0 is the genesis."""

@@ -65,6 +65,21 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--clip", type=float, default=1.0, help="largest absolute gradient element kept (default: 1)")
     p.add_argument(
+        "--no-decay-on-bias",
+        action="store_true",
+        help="parameters of one dimension get a group of their own, without weight decay",
+    )
+    p.add_argument(
+        "--calibrate",
+        type=int,
+        default=0,
+        metavar="N",
+        help="choose each shard's clip and format from the gradients of the first N batches (default: --clip for all)",
+    )
+    p.add_argument(
+        "--rescale", action="store_true", help="with each epoch fit the scales of gradients to those of the last"
+    )
+    p.add_argument(
         "--task", default="producer.digits:mlp", metavar="MODULE:FUNCTION", help="model and data (default: %(default)s)"
     )
     p.add_argument("--batch", type=int, default=128, help="examples a step (default: %(default)s)")
@@ -143,7 +158,7 @@ def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
         if given:
             raise UsageError(f"{option} is no option of --optimizer {args.optimizer}")
     lr = args.lr if args.lr is not None else (0.05 if sgd else 1e-3)
-    common: dict[str, Any] = {"lr": lr, "max_lr": lr, "clip": args.clip, "logrows": PROFILES[args.profile].logrows}
+    common: dict[str, Any] = {"lr": lr, "clip": args.clip, "logrows": PROFILES[args.profile].logrows}
     if args.weight_decay is not None:
         common["weight_decay"] = args.weight_decay
     if sgd:
@@ -164,11 +179,16 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError(f"--max-rounding: expected 0 to 1, got {args.max_rounding}")
     if args.lr is not None and not (math.isfinite(args.lr) and args.lr > 0):
         raise UsageError(f"--lr: expected a learning rate above 0, got {args.lr!r}")
+    if args.calibrate < 0:
+        raise UsageError(f"--calibrate: expected at least 0, got {args.calibrate}")
+    if args.rescale and not args.epoch_steps:
+        raise UsageError("--rescale: scales change with epochs; give --epoch-steps")
     try:
         import torch
     except ImportError:
         raise UsageError("zk-train needs torch: pip install 'zk-autograd[train]'") from None
     from producer.declaration import Terms
+    from producer.precision import calibrate, parameter_groups
     from producer.recorder import Recorder
     from producer.run_files import run_facts
     from producer.schedules import declare
@@ -180,13 +200,18 @@ def _run(args: argparse.Namespace) -> int:
     if known is not None and known["finished"]:
         raise UsageError(f"run {args.run_name!r} is finished; choose another --run-name")
     task = load_task(args.task, args.seed, args.batch)
-    optimizer = _optimizer(args, task.model.parameters())  # before the circuit, which may take a minute to make
+    # Before the circuit, which may take a minute to make.
+    optimizer = _optimizer(args, parameter_groups(task, args.no_decay_on_bias))
     rule = optimizer.statement.name
     circuit = _circuit(home, rule, args.profile, known)
-    schedule, scheduler = declare(args.lr_schedule, optimizer, args.steps)
+    if args.calibrate and known is None:
+        calibrate(optimizer, task, args.calibrate, circuit.shard)
+    schedules, scheduler = declare(args.lr_schedule, optimizer, args.steps)
     options = {"--task": args.task, "--seed": args.seed, "--batch": args.batch, "--clip": args.clip}
-    options["option of the optimizer"] = str(sorted(optimizer.hyper.items()))
-    options["--lr, --lr-schedule or --steps"] = f"{schedule.kind} {schedule.values}"
+    options["option of the optimizer"] = str([sorted(hyper.items()) for hyper in optimizer.groups])
+    options["--lr, --lr-schedule or --steps"] = " ".join(f"{s.kind} {s.values}" for s in schedules)
+    options |= {"--no-decay-on-bias": args.no_decay_on_bias, "--calibrate": args.calibrate, "--rescale": args.rescale}
+    options |= {"--epoch-steps": args.epoch_steps, "--max-rounding": args.max_rounding}
 
     def training() -> bytes:
         out = io.BytesIO()
@@ -225,7 +250,7 @@ def _run(args: argparse.Namespace) -> int:
                 raise UsageError(f"--steps: run {name!r} is at step {at} already, got {args.steps}")
             _tell(f"run {name} goes on after step {recorder.step}")
         else:
-            recorder = Recorder.start(optimizer, log, home, circuit, name, schedule, training, terms)
+            recorder = Recorder.start(optimizer, log, home, circuit, name, schedules, training, terms)
         try:
             _tell(
                 f"run {recorder.run_id.hex()}  ({name})  {rule}, {optimizer.parameter_count} parameters in "
@@ -269,6 +294,8 @@ def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, 
                     "lower the rate or look at the data"
                 )
             value.backward()  # type: ignore[no-untyped-call]
+            if args.rescale and recorder.epoch_begins:
+                optimizer.rescale()
             optimizer.step()
             scheduler.step()
             recorder.record(training)

@@ -23,6 +23,7 @@ from itertools import chain
 
 import numpy as np
 
+from ledger.chain import begins_epoch
 from producer.carrying import CommittedSums, block_sums
 from producer.checkpoint import Checkpoint, Outgoing, load, save
 from producer.declaration import OptimizerLike, Terms, run_started
@@ -97,15 +98,18 @@ class Recorder:
             )
         self._optimizer, self._circuit, self._key = optimizer, circuit, key
         self._home, self._name, self._folder = home, name, run_folder(home, name)
-        # By shard: which of the optimizer's blocks it belongs to.
-        counts = shard_counts(optimizer.blocks, circuit.shard, bool(circuit.statement.carries))
-        self._block_of = [i for i, n in enumerate(counts) for _ in range(n)]
-        self._shards = len(self._block_of)
+        self._lay_out()
         self._producer = log.producer(f"zk-train-{name}")
         self._partitions = log.partitions("witness")
         self.seconds_committing = 0.0
         self.step = 0
         self._over = ""  # why no further step can be recorded here
+
+    def _lay_out(self) -> None:
+        """Notes by shard which of the optimizer's blocks it belongs to."""
+        counts = shard_counts(self._optimizer.blocks, self._circuit.shard, bool(self._circuit.statement.carries))
+        self._block_of = [i for i, n in enumerate(counts) for _ in range(n)]
+        self._shards = len(self._block_of)
 
     @classmethod
     def start(
@@ -145,10 +149,11 @@ class Recorder:
             Outgoing("steps", self.run_id, seal("steps", started, key)),
         ]
         self._save(outbox, training)
-        self._schedules, self._max_rounding = schedules, terms.max_rounding
+        self._schedules, self._max_rounding, self._epoch_steps = schedules, terms.max_rounding, terms.epoch_steps
         facts = {
             "run_id": self.run_id.hex(), "data_key_id": data_key_id.hex(), "circuit_id": circuit.id.hex(),
             "schedules": [[s.kind, list(s.values), s.max_lr] for s in schedules], "max_rounding": terms.max_rounding,
+            "epoch_steps": terms.epoch_steps,
         }  # fmt: skip
         write_private(self._folder / "run.json", json.dumps(facts | {"finished": False}).encode(), replace=True)
         self._publish(outbox)
@@ -171,6 +176,7 @@ class Recorder:
         schedules = declared_schedules(facts)
         self = cls(optimizer, log, home, circuit, name, home.signing_key("TRAINER"))
         self._schedules, self._max_rounding = schedules, float(facts["max_rounding"])
+        self._epoch_steps = int(facts["epoch_steps"])
         with self._closed_on_error():
             # The producer is open, so an older instance is fenced off: nobody else moves the log from here on.
             self._go_on(log, bytes.fromhex(facts["run_id"]), bytes.fromhex(facts["data_key_id"]), restore)
@@ -180,11 +186,12 @@ class Recorder:
         self.run_id, name = run_id, self._name
         self._data_key = load_data_key(self._home.data_keys, data_key_id)
         saved = load(self._folder / "checkpoint.sealed", run_id, self._data_key)
+        restore(saved.training)
+        self._lay_out()  # calibrated formats come with the state
         if len(saved.salts) != self._shards:
             raise UsageError(
                 f"run {name!r} has {len(saved.salts)} shard(s), this model needs {self._shards}: give the model it has"
             )
-        restore(saved.training)
         self.step, self._head = saved.step, saved.head
         self._state = self._commit_state(self._optimizer.state_arrays(), saved.salts)
         if self._state.root != saved.state_root:
@@ -231,6 +238,11 @@ class Recorder:
             raise UsageError(
                 f"record: the rounding error of step {done.step} is {done.rounding:.3g}, the run declared at most "
                 f"{self._max_rounding:.3g}; the gradients need a finer format (clip nearer to their size)"
+            )
+        if done.shifts and not begins_epoch(done.step, self._epoch_steps):
+            raise UsageError(
+                f"record: step {done.step} changes scales and does not begin an epoch (epochs of {self._epoch_steps} "
+                "steps; 0: none): call optimizer.rescale() only where recorder.epoch_begins"
             )
         st, before = circuit.statement, self._state
         pre, g, post = (self._cut(part) for part in (done.pre, {"g": done.g}, done.post))
@@ -286,6 +298,11 @@ class Recorder:
         facts = json.loads((self._folder / "run.json").read_text())
         write_private(self._folder / "run.json", json.dumps(facts | {"finished": True}).encode(), replace=True)
         self._over = "the run is finished"
+
+    @property
+    def epoch_begins(self) -> bool:
+        """Whether the next step is the first of an epoch, with which the optimizer may change its scales."""
+        return begins_epoch(self.step + 1, self._epoch_steps)
 
     @property
     def shards(self) -> int:

@@ -10,7 +10,7 @@ from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.home import Home
 from zk_autograd.schedule import Schedule
 
-_FACTS = {"run_id", "data_key_id", "circuit_id", "finished", "schedules", "max_rounding"}
+_FACTS = {"run_id", "data_key_id", "circuit_id", "finished", "schedules", "max_rounding", "epoch_steps"}
 
 
 def run_folder(home: Home, name: str) -> Path:

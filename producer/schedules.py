@@ -24,22 +24,24 @@ def _one(_step: int) -> float:
     return 1.0
 
 
-def declare(kind: str, optimizer: Any, steps: int) -> tuple[Schedule, Any]:
-    """The declared schedule of a run and the torch scheduler that follows it.
+def declare(kind: str, optimizer: Any, steps: int) -> tuple[list[Schedule], Any]:
+    """The declared schedules of a run, one for each parameter group, and the torch scheduler that follows them.
 
-    The table comes from running the same scheduler on a stand-in with the same rate, so every value is the very float
-    that the run will use.
+    Tables come from running the same scheduler on a stand-in with the same groups and rates, so every value is the very
+    float that the run will use.
     """
-    lr = float(optimizer.param_groups[0]["lr"])
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
     scheduler = _scheduler(kind, optimizer, steps)
     if kind == "constant":
-        return Schedule("constant", (lr,), lr), scheduler
+        return [Schedule("constant", (lr,), lr) for lr in rates], scheduler
     if steps > MAX_TABLE:
         raise UsageError(f"--lr-schedule {kind}: expected at most {MAX_TABLE} steps for a declared table, got {steps}")
-    stand_in = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
-    twin, values = _scheduler(kind, stand_in, steps), []
+    stand_in = torch.optim.SGD([{"params": [torch.zeros(1, requires_grad=True)], "lr": lr} for lr in rates])
+    twin = _scheduler(kind, stand_in, steps)
+    tables: list[list[float]] = [[] for _ in rates]
     for _ in range(steps):
-        values.append(float(stand_in.param_groups[0]["lr"]))
+        for table, group in zip(tables, stand_in.param_groups, strict=True):
+            table.append(float(group["lr"]))
         stand_in.step()
         twin.step()
-    return Schedule("table", tuple(values), max(values)), scheduler
+    return [Schedule("table", tuple(table), max(table)) for table in tables], scheduler

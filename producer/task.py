@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -20,10 +21,13 @@ class Task:
     model: the module to train; all its parameters that require gradients are proven.
     loss: the scalar loss of step ``t`` (1-based); must depend on ``t`` and the model only, so that a restarted run
         takes the same batches.
+    groups: parameter groups as torch's optimizers take them, each with options of its own (``lr``, ``weight_decay``,
+        ``clip`` …), over the model's parameters; None: one group of all.
     """
 
     model: torch.nn.Module
     loss: Callable[[int], torch.Tensor]
+    groups: Sequence[Mapping[str, Any]] | None = None
 
 
 def load_task(path: str, seed: int, batch: int) -> Task:

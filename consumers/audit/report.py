@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from consumers.audit.outcome import Audit, Status
+from consumers.audit.statistics import gradients, gradients_in_words
 
 _MARKS = {Status.PASSED: "ok  ", Status.VIOLATED: "FAIL", Status.UNCHECKED: "–   "}
 _WORDS = {0: "SOUND", 1: "VIOLATED", 2: "COULD NOT BE CHECKED"}
@@ -24,6 +25,8 @@ def as_text(out: Audit, name: str) -> str:
         lines += [f"             {text}" for text in check.findings[:_SHOWN]]
         if len(check.findings) > _SHOWN:
             lines.append(f"             … and {len(check.findings) - _SHOWN} more (see --json)")
+    if out.chain is not None and out.chain.steps:
+        lines.append(f"  {gradients_in_words(gradients(out.chain))}")
     insecure = sorted(c for c in out.classes if c in {"SIMULATED", "DEV SRS"})
     if insecure:
         lines.append(
@@ -77,6 +80,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "steps_proven": out.proven,
         "epoch": _epoch(out),
         "proofs_verified": out.proofs_verified,
+        "gradients": gradients(out.chain) if out.chain else None,
         "ledger_size": out.size,
         "classes": sorted(out.classes),
         "trusted_on_first_use": out.trusted,

@@ -152,6 +152,8 @@ def scale_for(clip: float, limit: int, highest: int = 30) -> tuple[int, int]:
 
 def l2_room(weight_decay: float, fixed: int, scale_g: int) -> int:
     """How far decay can move a gradient, for weights up to ``LARGEST_WEIGHT``: its mean, and one unit."""
+    if not weight_decay:
+        return 0
     return math.ceil(LARGEST_WEIGHT * weight_decay * 2.0**scale_g) + math.ceil(DECAY_SHARE * fixed) + 1
 
 

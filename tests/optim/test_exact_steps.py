@@ -48,7 +48,7 @@ def test_every_step_is_the_references_step_bit_for_bit(name: str, data: some.Dat
         for got, expected in ((done.pre, state), (done.post, post), (done.hints, hints)):
             assert set(got) == set(expected)
             assert all(got[n].dtype == np.int64 and np.array_equal(got[n], expected[n]) for n in expected)
-        assert not outside(st, Step(done.public[0], done.pre, done.g, done.post, done.hints), P).any()
+        assert not outside(st, Step(public, done.pre, done.g, done.post, done.hints), P).any()
         state = post
 
 
@@ -85,7 +85,7 @@ def test_initial_weights_are_rounded_to_the_format_with_halves_up() -> None:
 def test_the_state_is_flat_in_the_order_of_the_groups() -> None:
     a, b, c = parameter(1.0, 2.0), parameter(3.0), parameter(4.0)
     optimizer = MAKERS["sgd"]([{"params": [b]}, {"params": [a, c]}])
-    assert (optimizer.state_arrays()["w"] / 2.0**optimizer.format.scale_w).tolist() == [3.0, 1.0, 2.0, 4.0]
+    assert (optimizer.state_arrays()["w"] / 2.0 ** optimizer.blocks[0].format.scale_w).tolist() == [3.0, 1.0, 2.0, 4.0]
     assert optimizer.parameter_count == 4
 
 

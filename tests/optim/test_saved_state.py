@@ -84,7 +84,7 @@ def test_frozen_parameters_have_no_saved_state_and_covered_ones_keep_theirs() ->
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("clip", 0.25, "format"),
+        ("clip", 0.25, "clip"),
         ("logrows", 15, "logrows"),
         ("max_lr", 2e-2, "max_lr"),
         ("betas", (0.8, 0.999), "hyper"),

@@ -291,12 +291,6 @@ def test_groups_with_one_set_of_hyper_parameters_are_one_run() -> None:
     assert torch.equal(weights(model), weights(twin))
 
 
-@pytest.mark.parametrize(("key", "value"), [("lr", 1e-3), ("betas", (0.8, 0.999)), ("eps", 1e-6)])
-def test_groups_that_differ_are_refused(key: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=f"group 1 has {key}.*one set"):
-        MAKERS["adam"]([{"params": [parameter(0.0)]}, {"params": [parameter(1.0)], key: value}])
-
-
 def test_hyper_parameters_that_change_under_way_are_refused() -> None:
     model = mlp()
     optimizer = MAKERS["adam"](model.parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +62,30 @@ def advance(st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub
             "a gradient of zero; no step was taken: lower the learning rate or the weight decay"
         )
     return Advanced(post, hints, g, int(torch.count_nonzero(outside)))
+
+
+def advance_parts(
+    st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, parts: Sequence[tuple[slice, Public]], P: int
+) -> Advanced:
+    """:func:`advance` with public integers of its own for each part; the parts cover the tensors in order."""
+    if len(parts) == 1:
+        return advance(st, pre, g, parts[0][1], P)
+    done = [advance(st, {name: x[part] for name, x in pre.items()}, g[part], pub, P) for part, pub in parts]
+    return Advanced(
+        post={name: torch.cat([d.post[name] for d in done]) for name in st.state},
+        hints={name: torch.cat([d.hints[name] for d in done]) for name in st.hints},
+        g=g if not any(d.limited for d in done) else torch.cat([d.g for d in done]),
+        limited=sum(d.limited for d in done),
+    )
+
+
+def fits(st: Statement, pre: Mapping[str, torch.Tensor], pub: Public, P: int) -> bool:
+    """Whether the step of every element, with a gradient of zero, stays in the table and within 64 bits."""
+    largest = max((int(x.abs().max()) for name, x in pre.items() if name != "w"), default=0)
+    if largest * max((pub[name] for name in st.rescales or ()), default=0) >= 1 << 62:
+        return False
+    post, hints = _advance(st, pre, torch.zeros_like(pre["w"]), pub, P)
+    return _outside(st, pre, post, hints, pub, P) is None
 
 
 def _advance(

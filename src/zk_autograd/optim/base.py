@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,13 +13,27 @@ from torch.optim.optimizer import ParamsT
 
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
-from zk_autograd.optim.advance import advance
+from zk_autograd.optim.advance import advance_parts
 from zk_autograd.optim.advice import choose_format
+from zk_autograd.optim.blocks import Piece, Span, as_blocks, as_spans, merged, needed_clip, pieces
+from zk_autograd.optim.groups import rules_of
 from zk_autograd.optim.layout import FlatParameters
 from zk_autograd.optim.record import Ints, StepRecord, as_array
-from zk_autograd.statement import Statement, statement
+from zk_autograd.optim.rescale import Change, wanted_shift
+from zk_autograd.optim.saved import saved_spans, saving
+from zk_autograd.statement import UNCHANGED, Public, Resolution, Statement
 
 MISSING = ("error", "zero")
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A step that was computed and not yet kept."""
+
+    record: StepRecord
+    post: dict[str, torch.Tensor]
+    spans: list[Span]
+    largest: tuple[float, ...]
 
 
 class FixedPointOptimizer(torch.optim.Optimizer):
@@ -29,9 +43,12 @@ class FixedPointOptimizer(torch.optim.Optimizer):
     when the optimizer is made, in the order of the parameter groups. After every step the model's weights are the
     image of the integers: ``w / 2**scale_w``, rounded to each parameter's dtype.
 
-    Where it differs from torch's optimizers, since a proof covers the whole state at every step:
+    Parameter groups may have learning rates, hyper-parameters, ``max_lr`` and ``clip`` of their own. Where it differs
+    from torch's optimizers, since a proof covers the whole state at every step:
 
-    * all groups have the same hyper-parameters, and only the learning rate changes, up to ``max_lr``;
+    * all groups obey one statement: those without weight decay take it with a decay of 0 if others have one, and
+      ``maximize`` is the same in all;
+    * only learning rates change, up to ``max_lr``;
     * a parameter without a gradient is an error; with ``missing_grad="zero"`` it is updated with a zero gradient (its
       moments decay), where torch leaves it alone;
     * weights that were changed by others between steps are an error, see :meth:`requantize`;
@@ -43,7 +60,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         defaults: learning rate and hyper-parameters.
         max_lr: the largest learning rate that will be used; decides the format. ``lr`` if not given.
         clip: the largest absolute gradient element kept; decides the format. The nearer to the gradients' true range,
-            the finer they are resolved.
+            the finer they are resolved; :meth:`calibrate` measures it.
         logrows: size of the circuit, 2**logrows rows.
         missing_grad: ``error`` or ``zero``.
     Raises:
@@ -67,21 +84,32 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         self._sealed, self._step = False, 0
         self._integers: dict[str, torch.Tensor] = {}
         self._last: StepRecord | None = None
-        super().__init__(params, defaults)
+        self._shifts: tuple[int, ...] = ()
+        self._largest: list[float] = []
+        super().__init__(params, defaults | {"max_lr": max_lr, "clip": clip})
         self._sealed = True
         self._missing_as_zero = missing_grad == "zero"
         self._logrows, self._P = logrows, 2**logrows - 8
-        self._declared = self._group_hyper()
-        name, self._hyper = self._rule(self.param_groups[0])
-        self._statement = statement(name)
-        self._statement.check_hyper(self._hyper)
-        self._max_lr = float(self.param_groups[0]["lr"] if max_lr is None else max_lr)
-        self._format = choose_format(self._statement, self._hyper, self._max_lr, clip, self._P)
+        self._declared = [{key: group[key] for key in self._hyper_keys} for group in self.param_groups]
+        self._statement, self._groups = rules_of(self.param_groups, self._rule)
         named = self._names()
         self._frozen = [(n, p) for n, p in named if not p.requires_grad]
         self._flat = FlatParameters([(n, p) for n, p in named if p.requires_grad])
-        self._rate()
+        self._counts = [sum(p.numel() for p in g["params"] if p.requires_grad) for g in self.param_groups]
+        for number, count in enumerate(self._counts):
+            if not count:
+                raise UsageError(
+                    f"optimizer: parameter group {number} has no parameter that requires a gradient: leave it out"
+                )
+        found = [Piece(i, n, rule.clip) for i, (n, rule) in enumerate(zip(self._counts, self._groups, strict=True))]
+        self._spans = as_spans(merged(found, len(self._statement.public), self._choose))
+        self._rates()
         self.requantize()
+
+    def _choose(self, group: int, clip: float) -> Format:
+        """The format of a group for gradients up to ``clip``."""
+        rule = self._groups[group]
+        return choose_format(self._statement, rule.hyper, rule.max_lr, clip, self._P)
 
     @staticmethod
     @abstractmethod
@@ -96,29 +124,42 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         return self._statement
 
     @property
-    def format(self) -> Format:
-        """The fixed-point format."""
-        return self._format
-
-    @property
     def groups(self) -> list[dict[str, float]]:
         """The statement's hyper-parameters by its own names, for each parameter group of the run."""
-        return [dict(self._hyper)]
+        return [dict(rule.hyper) for rule in self._groups]
+
+    @property
+    def max_lrs(self) -> list[float]:
+        """The largest learning rate that :meth:`step` takes, of each group."""
+        return [rule.max_lr for rule in self._groups]
 
     @property
     def blocks(self) -> list[ParameterBlock]:
-        """The covered parameters in committed order, as blocks of one format each."""
-        return [ParameterBlock(0, self.parameter_count, self._format)]
+        """The covered parameters in committed order, as blocks of one format each, as they are now."""
+        return as_blocks(self._spans)
+
+    @property
+    def format(self) -> Format:
+        """The fixed-point format of a run with one block; UsageError if there are several: see :attr:`blocks`."""
+        self._only(self._spans, "blocks")
+        return self._spans[0].format
 
     @property
     def hyper(self) -> dict[str, float]:
-        """The statement's hyper-parameters by its own names."""
-        return dict(self._hyper)
+        """The hyper-parameters of a run with one group; UsageError if there are several: see :attr:`groups`."""
+        self._only(self._groups, "groups")
+        return self.groups[0]
 
     @property
     def max_lr(self) -> float:
-        """The largest learning rate that :meth:`step` takes."""
-        return self._max_lr
+        """The largest learning rate of a run with one group; UsageError if there are several: see :attr:`max_lrs`."""
+        self._only(self._groups, "groups")
+        return self._groups[0].max_lr
+
+    @staticmethod
+    def _only(found: Sequence[object], what: str) -> None:
+        if len(found) > 1:
+            raise UsageError(f"optimizer: it has {len(found)} {what}, not one")
 
     @property
     def P(self) -> int:
@@ -159,7 +200,22 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        lr = self._rate()
+        rates = self._rates()
+        self._check_parameters()
+        try:
+            taken = self._take(rates, self._shifts)
+        except FormatError:
+            if not self._shifts:
+                raise
+            # Nobody is owed a change of scale: the step is taken without.
+            taken = self._take(rates, ())
+        self._flat.write_weights(taken.post["w"], taken.spans)
+        self._integers, self._spans, self._last = taken.post, taken.spans, taken.record
+        self._step, self._shifts = taken.record.step, ()
+        self._largest = [max(pair) for pair in zip(self._largest, taken.largest, strict=True)]
+        return loss
+
+    def _check_parameters(self) -> None:
         for name, p in self._frozen:
             if p.grad is not None:
                 raise UsageError(
@@ -167,16 +223,30 @@ class FixedPointOptimizer(torch.optim.Optimizer):
                     "of the state: make a new optimizer after unfreezing"
                 )
         self._flat.check_weights()
-        maximize = bool(self._declared["maximize"])
-        g, saturated, underflow, rounding = self._flat.read_gradients(self._format, self._missing_as_zero, maximize)
-        number = self._step + 1
-        public = self._statement.public_integers(self._hyper, lr, number, self._format, self._P)
-        taken = advance(self._statement, self._integers, g, public, self._P)
-        tensors = {"pre": self._integers, "post": taken.post, "hints": taken.hints, "work": {"g": taken.g}}
-        self._flat.write_weights(taken.post["w"], self._format)
-        self._integers, self._step = taken.post, number
-        self._last = StepRecord(number, (lr,), (public,), (), saturated, underflow, taken.limited, rounding, tensors)
-        return loss
+
+    def _take(self, rates: tuple[float, ...], shifts: tuple[int, ...]) -> _Taken:
+        """The next step, with these changes of scale."""
+        number, st = self._step + 1, self._statement
+        spans = self._spans
+        if shifts:
+            spans = [self._change(i, rates).shifted(k) if k else spans[i] for i, k in enumerate(shifts)]
+        maximize = bool(self._declared[0]["maximize"])
+        read = self._flat.read_gradients(spans, self._missing_as_zero, maximize)
+        known: dict[tuple[int, Format, Resolution, int], Public] = {}
+        public = []
+        for i, span in enumerate(spans):
+            key = span.group, span.format, span.known, shifts[i] if shifts else 0
+            if key not in known:
+                hyper, lr = self._groups[span.group].hyper, rates[span.group]
+                known[key] = st.step_integers(hyper, lr, number, span.format, self._P, key[3], span.known)
+            public.append(known[key])
+        parts = [(span.part, pub) for span, pub in zip(spans, public, strict=True)]
+        done = advance_parts(st, self._integers, read.integers, parts, self._P)
+        tensors = {"pre": self._integers, "post": done.post, "hints": done.hints, "work": {"g": done.g}}
+        record = StepRecord(
+            number, rates, tuple(public), shifts, read.saturated, read.underflow, done.limited, read.rounding, tensors
+        )  # fmt: skip
+        return _Taken(record, done.post, spans, read.largest)
 
     @torch.no_grad()
     def requantize(self) -> None:
@@ -184,11 +254,101 @@ class FixedPointOptimizer(torch.optim.Optimizer):
 
         A proven run cannot go on across this, since its next state would not follow from its last; begin a new one.
         """
-        w = self._flat.read_weights(self._format)
+        self._spans = [replace(span, known=UNCHANGED) for span in self._spans]
+        w = self._flat.read_weights(self._spans)
         self._integers = {name: w if name == "w" else torch.zeros_like(w) for name in self._statement.state}
-        self._flat.write_weights(w, self._format)
+        self._flat.write_weights(w, self._spans)
         self._step = 0
         self._last = None
+        self._shifts, self._largest = (), [0.0] * len(self._spans)
+
+    # Formats.
+
+    @torch.no_grad()
+    def calibrate(
+        self, closure: Callable[[int], Any], batches: int, *, headroom: float = 4.0, block: int | None = None
+    ) -> None:
+        """Chooses formats from the gradients of the first batches, before the first step.
+
+        Each block's clipping bound becomes the power of two at or above ``headroom`` times its largest gradient
+        element, whatever ``clip`` was declared; a block without any gradient keeps the declared bound. No step is
+        taken; then the weights are rounded to the new formats.
+
+        Args:
+            closure: computes the loss of batch ``1``, ``2`` … and calls ``backward()``.
+            batches: how many.
+            headroom: how much larger gradients may become; each bit of it costs one of resolution.
+            block: parameters that are looked at together, within each group and in flat order: the shard size of the
+                circuit (:func:`zk_autograd.proofs.shard_size`) or a multiple. None: a group is one block.
+        Raises:
+            UsageError: a step was taken already, or an argument makes no sense.
+            FormatError: a gradient is not finite, or no format fits.
+        """
+        if self._step:
+            raise UsageError(f"optimizer: formats are chosen before the first step; {self._step} were taken")
+        if batches < 1 or not 1.0 <= headroom < math.inf or (block is not None and block < 1):
+            raise UsageError(
+                "optimizer: expected batches and block of at least 1 and a headroom of at least 1, "
+                f"got {batches}, {block}, {headroom}"
+            )
+        found = pieces(self._counts, block)
+        spans = as_spans([ParameterBlock(p.group, p.count, self._spans[0].format) for p in found])
+        largest = [0.0] * len(found)
+        for batch in range(1, batches + 1):
+            self.zero_grad()
+            with torch.enable_grad():
+                closure(batch)
+            self._check_parameters()
+            measured = self._flat.largest_gradients(spans, self._missing_as_zero)
+            largest = [max(pair) for pair in zip(largest, measured, strict=True)]
+        self.zero_grad()
+        clips = [
+            needed_clip(most, headroom, self._groups[piece.group].clip, self._P)
+            for most, piece in zip(largest, found, strict=True)
+        ]
+        found = [replace(piece, clip=clip) for piece, clip in zip(found, clips, strict=True)]
+        self._spans = as_spans(merged(found, len(self._statement.public), self._choose))
+        self.requantize()
+
+    @torch.no_grad()
+    def rescale(self, shifts: Sequence[int] | None = None, *, headroom: float = 4.0) -> tuple[int, ...]:
+        """Changes the blocks' scales of gradients with the next step; for where an epoch begins.
+
+        Args:
+            shifts: by how many bits each block's scale becomes finer. None: by as much as leaves ``headroom`` over the
+                largest gradient since the last call, and the moments in the table; coarser only where gradients were
+                clipped.
+        Returns:
+            The changes that the next step will make, 0 for none. If a step does not fit the table with them, it is
+            taken without: its record says what was done.
+        Raises:
+            UsageError: before the first step, or another number of changes than blocks.
+            FormatError: a change that was asked for is not allowed, or takes the state out of the table.
+        """
+        if not self._step:
+            raise UsageError("optimizer: scales change between steps, and none was taken; see calibrate()")
+        if shifts is not None and len(shifts) != len(self._spans):
+            raise UsageError(f"optimizer: expected changes for {len(self._spans)} blocks, got {len(shifts)}")
+        rates, found = self._rates(), []
+        for i, span in enumerate(self._spans):
+            change = self._change(i, rates)
+            if shifts is None:
+                found.append(change.best(wanted_shift(self._largest[i], span.format, headroom)))
+            else:
+                if shifts[i]:
+                    change.check(shifts[i])
+                found.append(shifts[i])
+        self._shifts = tuple(found) if any(found) else ()
+        self._largest = [0.0] * len(self._spans)
+        return tuple(found)
+
+    def _change(self, block: int, rates: tuple[float, ...]) -> Change:
+        """A block before the next step."""
+        span = self._spans[block]
+        rule, lr, state = (
+            self._groups[span.group], rates[span.group], {name: x[span.part] for name, x in self._integers.items()}
+        )  # fmt: skip
+        return Change(self._statement, rule.hyper, rule.max_lr, self._P, lr, self._step + 1, span, state)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's while the optimizer is being made; UsageError afterwards."""
@@ -209,12 +369,18 @@ class FixedPointOptimizer(torch.optim.Optimizer):
             for index, p in enumerate(order)
             if id(p) in covered
         }
-        out["fixed_point"] = {**self._identity(), "step": self._step}
+        now = {
+            "step": self._step,
+            "blocks": saving(self._spans),
+            "shifts": list(self._shifts),
+            "largest": list(self._largest),
+        }
+        out["fixed_point"] = self._identity() | now
         return out
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores integers, step count and groups exactly, and sets the model's weights to the integers' image.
+        """Restores integers, formats, step count and groups exactly; sets the model's weights to the integers' image.
 
         Raises:
             UsageError: it is not the state of such an optimizer over such parameters; names the first difference.
@@ -237,21 +403,24 @@ class FixedPointOptimizer(torch.optim.Optimizer):
                     raise UsageError(f"optimizer: the saved state has no {key} of shape {tuple(p.shape)} for {name}")
         if set(state) != {index[id(p)] for _, p in self._flat.named}:
             raise UsageError("optimizer: the saved state covers other parameters than this optimizer")
+        spans = saved_spans(saved, self._statement, self._groups, self._counts, self._P)
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
         self._integers = {
             key: torch.cat([entry[key].reshape(-1).to(self._flat.device) for entry in entries])
             for key in self._statement.state
         }
-        self._flat.write_weights(self._integers["w"], self._format)
+        self._spans, self._shifts = spans, tuple(saved["shifts"])
+        self._largest = list(saved["largest"])
+        self._flat.write_weights(self._integers["w"], self._spans)
         self._step, self._last = int(saved["step"]), None
 
     def _identity(self) -> dict[str, Any]:
         return {
             "statement": self._statement.name,
             "logrows": self._logrows,
-            "hyper": dict(self._hyper),
-            "max_lr": self._max_lr,
-            "format": asdict(self._format),
+            "hyper": [rule.hyper for rule in self._groups],
+            "max_lr": [rule.max_lr for rule in self._groups],
+            "clip": [rule.clip for rule in self._groups],
         }
 
     # Checks.
@@ -264,31 +433,22 @@ class FixedPointOptimizer(torch.optim.Optimizer):
                 named.append((names[i] if names else f"parameter {len(named)} of shape {tuple(p.shape)}", p))
         return named
 
-    def _group_hyper(self) -> dict[str, Any]:
-        """The groups' hyper-parameters, learning rate included; UsageError if the groups differ."""
-        first = self.param_groups[0]
-        for i, group in enumerate(self.param_groups[1:], 1):
-            for key in ("lr", *self._hyper_keys):
-                if group[key] != first[key]:
+    def _rates(self) -> tuple[float, ...]:
+        """The learning rates of the next step, by group, once everything that was declared still holds."""
+        rates = []
+        for number, (group, declared) in enumerate(zip(self.param_groups, self._declared, strict=True)):
+            where = f" of parameter group {number}" if len(self._declared) > 1 else ""
+            for key, value in declared.items():
+                if group[key] != value:
                     raise UsageError(
-                        f"optimizer: parameter group {i} has {key} {group[key]!r}, group 0 has {first[key]!r}: a run "
-                        "has one set of hyper-parameters; use one optimizer (and run) per set"
+                        f"optimizer: {key}{where} is {group[key]!r} now, but the run declared {value!r}: only learning "
+                        "rates may change (a OneCycleLR scheduler needs cycle_momentum=False)"
                     )
-        return {key: first[key] for key in self._hyper_keys}
-
-    def _rate(self) -> float:
-        """The learning rate of the next step, once everything that was declared still holds."""
-        now = self._group_hyper()
-        for key, declared in self._declared.items():
-            if now[key] != declared:
-                raise UsageError(
-                    f"optimizer: {key} is {now[key]!r} now, but the run declared {declared!r}: only the learning rate "
-                    "may change (a OneCycleLR scheduler needs cycle_momentum=False)"
+            lr, most = float(group["lr"]), self._groups[number].max_lr
+            if not (math.isfinite(lr) and 0.0 <= lr <= most):
+                raise FormatError(
+                    f"optimizer: learning rate {lr!r}{where} is not from 0 to max_lr {most!r}, for which the format "
+                    "was chosen: pass the schedule's largest rate as max_lr"
                 )
-        lr = float(self.param_groups[0]["lr"])
-        if not (math.isfinite(lr) and 0.0 <= lr <= self._max_lr):
-            raise FormatError(
-                f"optimizer: learning rate {lr!r} is not from 0 to max_lr {self._max_lr!r}, for which the format was "
-                "chosen: pass the schedule's largest rate as max_lr"
-            )
-        return lr
+            rates.append(lr)
+        return tuple(rates)

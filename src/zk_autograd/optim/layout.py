@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from zk_autograd.errors import FormatError, UsageError
-from zk_autograd.fixed_point import Format
+from zk_autograd.optim.advance import CHUNK
+from zk_autograd.optim.blocks import Span
 
 LARGEST = 1 << 49
 """No weight integer may start at or above this: leaves every product of a statement inside 64 bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """One step's gradients as integers, and what that took from them.
+
+    Attributes:
+        integers: int64 of shape (parameters,).
+        saturated: elements that were clipped.
+        underflow: elements that were not zero and became zero.
+        rounding: norm of what rounding and clipping took from the gradient, over the gradient's norm; 0 to 1.
+        largest: of each span, the largest element in size, as a real.
+    """
+
+    integers: torch.Tensor
+    saturated: int
+    underflow: int
+    rounding: float
+    largest: tuple[float, ...]
 
 
 class FlatParameters:
@@ -46,21 +67,26 @@ class FlatParameters:
         """Views of ``flat`` in the parameters' shapes."""
         return [part.view(p.shape) for part, (_, p) in zip(torch.split(flat, self.sizes), self.named, strict=True)]
 
-    def read_weights(self, fmt: Format) -> torch.Tensor:
+    def read_weights(self, spans: Sequence[Span]) -> torch.Tensor:
         """The weights as integers at ``scale_w``, halves rounded up; FormatError names one that does not fit."""
         for part, (_, p) in zip(self.split(self._wide), self.named, strict=True):
             part.copy_(p)
-        self._wide.mul_(2.0**fmt.scale_w).add_(0.5).floor_()
-        for name, index in self._bad(self._wide, LARGEST):
+        for span in spans:
+            self._wide[span.part].mul_(2.0**span.format.scale_w)
+        self._wide.add_(0.5).floor_()
+        for name, index, place in self._bad(self._wide, LARGEST):
+            scale = next(span.format.scale_w for span in spans if place < span.stop)
             raise FormatError(
                 f"optimizer: {name} holds a weight that is not finite or not below "
-                f"{LARGEST / 2.0**fmt.scale_w:.3g} in size (element {index}): it does not fit the fixed-point format"
+                f"{LARGEST / 2.0**scale:.3g} in size (element {index}): it does not fit the fixed-point format"
             )
         return self._wide.to(torch.int64)
 
-    def write_weights(self, integers: torch.Tensor, fmt: Format) -> None:
+    def write_weights(self, integers: torch.Tensor, spans: Sequence[Span]) -> None:
         """Sets the parameters to the image of ``integers``: ``integer / 2**scale_w``, rounded to their dtype."""
-        self._wide.copy_(integers).mul_(2.0**-fmt.scale_w)
+        self._wide.copy_(integers)
+        for span in spans:
+            self._wide[span.part].mul_(2.0**-span.format.scale_w)
         for image in self._flat_images.values():
             image.copy_(self._wide)
         for image, (_, p) in zip(self._images, self.named, strict=True):
@@ -80,24 +106,47 @@ class FlatParameters:
                     "committed state; undo the change, or call optimizer.requantize() to begin a new run from here"
                 )
 
-    def read_gradients(
-        self, fmt: Format, missing_as_zero: bool, negated: bool = False
-    ) -> tuple[torch.Tensor, int, int, float]:
-        """The gradients as integers at ``scale_g``, halves rounded up and clipped to ``fmt.clip``.
+    def read_gradients(self, spans: Sequence[Span], missing_as_zero: bool, negated: bool = False) -> Gradients:
+        """The gradients as integers at ``scale_g``, halves rounded up and clipped to the format's ``clip``.
 
         Args:
+            spans: cover all parameters, in order.
             missing_as_zero: a parameter without a gradient counts as one with a zero gradient.
             negated: take them with the other sign.
-
-        Returns:
-            int64 of shape (count,); how many were clipped; how many were not zero and became zero; the norm of what
-            was taken from the gradient over the gradient's norm, 0 to 1.
         Raises:
             UsageError: a gradient is missing or sparse.
             FormatError: a gradient is not finite.
         """
-        wide = self._wide
-        for part, (name, p) in zip(self.split(wide), self.named, strict=True):
+        self._gather(missing_as_zero, negated)
+        integers = torch.empty(self.count, dtype=torch.int64, device=self.device)
+        saturated = underflow = 0
+        largest, norm, lost = [], 0.0, 0.0
+        for span in spans:
+            scale, clip, most = 2.0**span.format.scale_g, span.format.clip, 0.0
+            for part in self._chunks(span):
+                exact, peak = self._wide[part], self._peak(part)
+                nonzero = int(torch.count_nonzero(exact))
+                rounded = exact.mul_(scale).add(0.5).floor_()
+                if peak * scale >= clip + 0.5:
+                    saturated += int(torch.count_nonzero(rounded.abs() > clip))
+                    rounded.clamp_(-clip, clip)
+                underflow += nonzero - int(torch.count_nonzero(rounded))
+                integers[part] = rounded
+                norm += float(torch.dot(exact, exact)) / scale**2
+                exact.sub_(rounded)
+                lost += float(torch.dot(exact, exact)) / scale**2
+                most = max(most, peak)
+            largest.append(most)
+        share = math.sqrt(lost / norm) if 0 < norm < math.inf else float(norm > 0 or underflow > 0)
+        return Gradients(integers, saturated, underflow, min(share, 1.0), tuple(largest))
+
+    def largest_gradients(self, spans: Sequence[Span], missing_as_zero: bool) -> list[float]:
+        """The largest gradient element of each span in size; errors as :meth:`read_gradients`."""
+        self._gather(missing_as_zero, negated=False)
+        return [max(self._peak(part) for part in self._chunks(span)) for span in spans]
+
+    def _gather(self, missing_as_zero: bool, negated: bool) -> None:
+        for part, (name, p) in zip(self.split(self._wide), self.named, strict=True):
             if p.grad is None:
                 if not missing_as_zero:
                     raise UsageError(
@@ -113,32 +162,33 @@ class FlatParameters:
             else:
                 part.copy_(p.grad)
         if negated:
-            wide.neg_()
-        low, high = (float(x) for x in wide.aminmax())
-        if not (math.isfinite(low) and math.isfinite(high)):
-            name, index = next(self._bad(wide))
-            raise FormatError(
-                f"optimizer: the gradient of {name} is not finite (element {index}); no step was taken, the state is "
-                "as before: skip the batch, or lower the learning rate"
-            )
-        nonzero = int(torch.count_nonzero(wide))
-        scale, saturated = 2.0**fmt.scale_g, 0
-        exact = wide.mul_(scale).clone()
-        wide.add_(0.5).floor_()
-        if high * scale >= fmt.clip + 0.5 or low * scale < -fmt.clip - 0.5:
-            saturated = int(torch.count_nonzero(wide.abs() > fmt.clip))
-            wide.clamp_(-fmt.clip, fmt.clip)
-        norm = float(torch.linalg.vector_norm(exact))
-        lost = float(torch.linalg.vector_norm(exact.sub_(wide)))
-        integers = wide.to(torch.int64)
-        underflow = nonzero - int(torch.count_nonzero(integers))
-        return integers, saturated, underflow, min(lost / norm, 1.0) if norm else 0.0
+            self._wide.neg_()
 
-    def _bad(self, flat: torch.Tensor, limit: float = math.inf) -> Iterator[tuple[str, int]]:
-        """Name and index of the first element of each parameter that is not a number below ``limit`` in size."""
+    def _chunks(self, span: Span) -> Iterator[slice]:
+        """The span in pieces that stay in a CPU's caches; whole on other devices."""
+        size = CHUNK if self.device.type == "cpu" else span.stop - span.start
+        return (slice(start, min(start + size, span.stop)) for start in range(span.start, span.stop, size))
+
+    def _peak(self, part: slice) -> float:
+        """The largest element in size of gathered gradients; FormatError names one that is not finite."""
+        low, high = (float(x) for x in self._wide[part].aminmax())
+        if math.isfinite(low) and math.isfinite(high):
+            return max(high, -low)
+        name, index, _ = next(self._bad(self._wide))
+        raise FormatError(
+            f"optimizer: the gradient of {name} is not finite (element {index}); no step was taken, the state is "
+            "as before: skip the batch, or lower the learning rate"
+        )
+
+    def _bad(self, flat: torch.Tensor, limit: float = math.inf) -> Iterator[tuple[str, int, int]]:
+        """Of each parameter the first element that is not a number below ``limit`` in size: its name, and where it is
+        in the parameter and in ``flat``."""
         if bool((flat.abs() < limit).all()):
             return
+        start = 0
         for part, (name, _) in zip(torch.split(flat, self.sizes), self.named, strict=True):
             inside = part.abs() < limit
             if not bool(inside.all()):
-                yield name, int((~inside).nonzero()[0])
+                index = int((~inside).nonzero()[0])
+                yield name, index, start + index
+            start += len(part)

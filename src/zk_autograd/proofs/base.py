@@ -178,6 +178,10 @@ class ProofSystem(ABC):
     name: str
 
     @abstractmethod
+    def shard_size(self, st: Statement, profile: Profile) -> int:
+        """Parameters per proof; known without making a circuit."""
+
+    @abstractmethod
     def dev_srs(self, home: Path, logrows: int, say: Callable[[str], None] = lambda _: None) -> Path:
         """The home's insecure SRS, made at first use: its maker could keep the trapdoor and forge. Development only."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from zk_autograd.errors import UsageError
 from zk_autograd.statement import adam, adam_wide, lamb, sgd
 from zk_autograd.statement.base import (
+    UNCHANGED,
     Array,
     Hyper,
     Named,
     Ops,
     Public,
     Range,
+    Resolution,
     Statement,
     carry_bounds,
     place_in,
@@ -30,12 +32,14 @@ def statement(name: str) -> Statement:
 
 __all__ = [
     "STATEMENTS",
+    "UNCHANGED",
     "Array",
     "Hyper",
     "Named",
     "Ops",
     "Public",
     "Range",
+    "Resolution",
     "Statement",
     "carry_bounds",
     "place_in",

@@ -26,7 +26,26 @@ from zk_autograd.fixed_point import (
     scale_for,
     weight_scale,
 )
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement, check_decay
+from zk_autograd.statement.base import (
+    RESOLUTION_ONE,
+    UNCHANGED,
+    Array,
+    Hyper,
+    Named,
+    Ops,
+    Public,
+    Range,
+    Resolution,
+    Statement,
+    check_decay,
+)
+
+MEMORY = Fraction(1, 8)
+"""Share of a former unit of roots that ``E`` stands for at least, after a change to a finer scale.
+
+``E >= 1`` stands for the half unit of a root that is rounded away. Where ``v`` was recorded in units ``2**shift`` times
+as large, more of it is not known: without a memory, parameters whose ``v`` was 0 would take steps of ``2**shift``
+rates. A whole unit slows down those whose roots are a few units. Measured: an eighth (docs/accuracy.md)."""
 
 HORIZON = 4096
 """Steps over which :meth:`Adam.reach` lets the gradient do its worst."""
@@ -68,6 +87,8 @@ class Adam(Statement):
         self.defaults = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
         if decay != "none":
             self.defaults |= {"weight_decay": 1e-2 if decay == "decoupled" else 1e-4}
+        # In units of a finer scale m is larger by 2**k, v by 4**k, and the largest root by 2**k.
+        self.rescales = {"b1": 1, "b2": 2} | ({"k": 1} if amsgrad else {})
         self.lookups = 9 + 2 * (decay != "none") + 2 * amsgrad
 
     def check_hyper(self, hyper: Hyper) -> None:
@@ -110,13 +131,25 @@ class Adam(Statement):
         room = self.largest_divisor(P)
         scale, _ = scale_for(clip, (room - self.least_E) // self.root_scale >> self.guard // 2)
         for scale_g in range(scale, -1, -1):
-            limit = (room - self._E(hyper, 1 << FRACTION_BITS, scale_g)) // self.root_scale >> self.guard // 2
-            if self._decay == "l2":
-                limit = limit - l2_room(hyper["weight_decay"], limit, scale_g)
+            limit = self._limit(hyper, scale_g, P)
             fixed = min(limit, math.floor(clip * 2.0**scale_g))
             if fixed >= 1 and limit >= 0.995 * clip * 2.0**scale_g:
                 return scale_g, fixed
         raise FormatError(f"{self.name}: eps {hyper['eps']!r} and clip {clip!r} together do not fit a table of {P}")
+
+    def _limit(self, hyper: Hyper, scale_g: int, P: int) -> int:
+        """The largest gradient whose divisors keep to :meth:`largest_divisor`, decay included."""
+        room = self.largest_divisor(P) - self._E(hyper, 1 << FRACTION_BITS, scale_g)
+        limit = room // self.root_scale >> self.guard // 2
+        return limit - l2_room(hyper["weight_decay"], limit, scale_g) if self._decay == "l2" else limit
+
+    def check_room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> None:
+        limit = self._limit(hyper, fmt.scale_g, P)
+        if fmt.clip > limit or fmt.guard != self.guard:
+            raise FormatError(
+                f"{self.name}: at a scale of 2^{fmt.scale_g} eps and decay leave room for gradients up to {limit} and "
+                f"{self.guard} guard bits, the format has {fmt.clip} and {fmt.guard}"
+            )
 
     @classmethod
     def reach(cls, hyper: Hyper, P: int) -> float:
@@ -175,6 +208,25 @@ class Adam(Statement):
             pub["W"] = dithered(Fraction(lr) * Fraction(hyper["weight_decay"]) * P, step)
         if self._amsgrad:
             pub["k"] = 0 if first else 1
+        return pub
+
+    def resolution(self, hyper: Hyper, known: Resolution, step: int, shift: int, P: int) -> Resolution:
+        units = max(self._faded(hyper, known, step, P), RESOLUTION_ONE)
+        return Resolution(step, units << shift if shift > 0 else units >> -shift)
+
+    def _faded(self, hyper: Hyper, known: Resolution, step: int, P: int) -> int:
+        """A unit in which roots were once recorded, at ``step``: as what they hold from then, it fades with beta2."""
+        if not known.units:
+            return 0
+        left = power_fx(self._means(hyper, P)[1], P, step - known.step)
+        return known.units * math.isqrt(left << FRACTION_BITS) >> FRACTION_BITS
+
+    def step_integers(
+        self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int, shift: int = 0, known: Resolution = UNCHANGED
+    ) -> Public:
+        pub = super().step_integers(hyper, lr, step, fmt, P, shift)
+        faded = Fraction(self._faded(hyper, known, step, P), RESOLUTION_ONE)
+        pub["E"] = max(pub["E"], round_half_up(MEMORY * faded * self.root_scale / 2))
         return pub
 
     def rate_unit(self, fmt: Format, P: int) -> float:

@@ -36,6 +36,7 @@ class WideAdam(Adam):
     guard = 0
     root_scale = 15
     least_E = 9
+    largest_shift = 7  # else the sizes of docs/soundness.md would not do
 
     def __init__(self, name: str, decay: Literal["none", "decoupled"] = "none") -> None:
         super().__init__(name, decay)

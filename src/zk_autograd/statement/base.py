@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from zk_autograd.errors import FormatError
@@ -25,6 +25,18 @@ Array: TypeAlias = Any
 
 RATE_UNITS = 16
 """A run's largest learning rate is at least so many units of ``A``; chosen formats have hundreds."""
+
+LARGEST_SHIFT = 8
+"""By so many bits the scale of gradients may change at once, in any statement."""
+
+LEAST_RESCALED = 32
+"""A public integer that a change of scale makes smaller, and rounds down, stays at least this large: 3 % of error."""
+
+PUBLIC_LIMIT = 1 << 36
+"""No public integer that a change of scale makes larger reaches this."""
+
+RESOLUTION_ONE = 1 << 32
+"""One unit of :class:`Resolution`."""
 
 Named: TypeAlias = Mapping[str, Array]
 Hyper: TypeAlias = Mapping[str, float]
@@ -41,6 +53,22 @@ class Public(dict[str, int]):
             return self[name]
         except KeyError:
             raise AttributeError(name) from None
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """How coarsely the state of a block whose scale has changed was recorded: what it holds from before fades slowly.
+
+    Attributes:
+        step: step of the last change; 0: there was none.
+        units: at that step, a unit of before in units of after, times RESOLUTION_ONE.
+    """
+
+    step: int = 0
+    units: int = 0
+
+
+UNCHANGED = Resolution()
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,11 @@ class Statement(ABC):
     """How many bounds a parameter has."""
     carries: tuple[str, ...] = ()
     """Sums over a whole block on which each parameter's step depends, in committed order. Most statements have none."""
+    rescales: Mapping[str, int] | None = None
+    """Which public integers carry the state over a change of scale, and how: where ``scale_g`` grows by ``k`` bits with
+    a step, integer ``x`` is ``x * 2**(k * rescales[x])`` for that step, rounded down. None: the scale cannot change."""
+    largest_shift: int = LARGEST_SHIFT
+    """By so many bits the scale may change at once."""
     bits: int = 36
     """No integer that is committed to reaches ``2**bits`` in size; fewer bits are faster to commit to."""
 
@@ -102,6 +135,62 @@ class Statement(ABC):
     @abstractmethod
     def public_integers(self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int) -> Public:
         """The public integers of step ``step`` (1-based), from the declared hyper-parameters, exactly."""
+
+    def resolution(self, hyper: Hyper, known: Resolution, step: int, shift: int, P: int) -> Resolution:
+        """What follows from ``known`` if ``scale_g`` grows by ``shift`` bits with step ``step``; most need none."""
+        return UNCHANGED
+
+    def step_integers(
+        self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int, shift: int = 0, known: Resolution = UNCHANGED
+    ) -> Public:
+        """The public integers of a step with which ``scale_g`` grows by ``shift`` bits, to that of ``fmt``.
+
+        Args:
+            known: of the block, after that change (:meth:`resolution`).
+        Raises:
+            FormatError: the statement cannot change scales, or not by so much: see :meth:`check_shift`.
+        """
+        pub = self.public_integers(hyper, lr, step, fmt, P)
+        if not shift:
+            return pub
+        if self.rescales is None:
+            raise FormatError(f"{self.name}: its scales cannot change during a run")
+        if abs(shift) > self.largest_shift:
+            raise FormatError(
+                f"{self.name}: expected a change of scale by at most {self.largest_shift} bits, got {shift}"
+            )
+        for name, power in self.rescales.items():
+            exact, bits = pub[name], shift * power
+            pub[name] = exact << bits if bits > 0 else exact >> -bits
+            if (bits < 0 and exact and pub[name] < LEAST_RESCALED) or pub[name] >= PUBLIC_LIMIT:
+                raise FormatError(
+                    f"{self.name}: a change of scale by {shift} bits makes {name} {pub[name]}: expected from "
+                    f"{LEAST_RESCALED} to {PUBLIC_LIMIT - 1}"
+                )
+        return pub
+
+    def check_shift(self, hyper: Hyper, max_lr: float, fmt: Format, shift: int, P: int) -> Format:
+        """The format after ``scale_g`` has grown by ``shift`` bits; its other numbers stay.
+
+        Raises:
+            FormatError: 1. that is no format, or learning rates are not resolved in it; 2. an honest step could leave
+            the table in it; 3. the public integers that carry the state over would be too small or too large.
+        """
+        # 1. a format
+        new = replace(fmt, scale_g=fmt.scale_g + shift)
+        self.check_rate(max_lr, new, P)
+        # 2. room
+        self.check_room(hyper, max_lr, new, P)
+        # 3. integers: those in question do not depend on the step, nor on its rate
+        self.step_integers(hyper, max_lr, 2, new, P, shift)
+        return new
+
+    def check_room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> None:
+        """Raises FormatError if gradients up to ``fmt.clip`` do not fit the table beside the rest of a step.
+
+        Exact: an auditor comes to the same verdict. Only asked where :attr:`rescales` is not None.
+        """
+        raise FormatError(f"{self.name}: its scales cannot change during a run")
 
     @abstractmethod
     def rate_unit(self, fmt: Format, P: int) -> float:

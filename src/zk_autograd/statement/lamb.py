@@ -45,6 +45,7 @@ class Lamb(Adam):
         self.public += ("B", "U", "R", "j")
         self.defaults = {**self.defaults, "max_ratio": 10.0, "eps": 1e-6}
         self.lookups += 2
+        self.rescales = None
 
     def check_hyper(self, hyper: Hyper) -> None:
         super().check_hyper(hyper)

@@ -56,6 +56,7 @@ class SGD(Statement):
         self.public = tuple(name for name, there in names if there)
         hyper = [("momentum", 0.9, moment), ("dampening", 0.0, kind == "momentum"), ("weight_decay", 1e-4, decay)]
         self.defaults = {name: value for name, value, there in hyper if there}
+        self.rescales = {"u": 1} if moment else {}
         self.lookups = 4 if moment else 3
 
     def check_hyper(self, hyper: Hyper) -> None:
@@ -66,15 +67,14 @@ class SGD(Statement):
 
     def choose_format(self, hyper: Hyper, max_lr: float, clip: float, P: int) -> Format:
         self.check_hyper(hyper)
-        # |dw| < P/2; what the weights' own decay takes of it is set aside first.
-        limit = math.floor((P // 2 - 1) * (1 - DECAY_SHARE * self._decay))
+        limit = self._limit(hyper, P)
         scale_g, fixed = scale_for(clip, limit)
         # A is moved by at most 16 to be coprime to P, B by as much.
         room = (limit * P / self._reach(hyper, fixed, scale_g, P) - 16) / P * 2.0**scale_g
 
         def finest(lr: float) -> float:
             scale = math.log2(room / lr) if room > 0 else -math.inf
-            if not self._decay:
+            if not hyper.get("weight_decay"):
                 return scale
             # |W*w|/P stays within its share, W being at most one above its mean.
             share = DECAY_SHARE * P * P / (2 * LARGEST_WEIGHT * (lr * hyper["weight_decay"] * P + 1))
@@ -82,6 +82,20 @@ class SGD(Statement):
 
         scale_w = weight_scale(self.name, max_lr, finest)
         return Format(scale_w=scale_w, scale_g=scale_g, guard=0, clip=fixed)
+
+    @staticmethod
+    def _limit(hyper: Hyper, P: int) -> int:
+        """``|dw| < P/2``, less what the weights' own decay takes of it."""
+        return math.floor((P // 2 - 1) * (1 - DECAY_SHARE * bool(hyper.get("weight_decay"))))
+
+    def check_room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> None:
+        # As in choose_format, over fractions: A grows where the scale of gradients falls.
+        rate = Fraction(max_lr) * P * Fraction(2) ** (fmt.scale_w - fmt.scale_g)
+        if (rate + 16) * self._reach(hyper, fmt.clip, fmt.scale_g, P) > self._limit(hyper, P) * P:
+            raise FormatError(
+                f"{self.name}: at a scale of 2^{fmt.scale_g} the largest rate takes gradients of {fmt.clip} out of a "
+                f"table of {P}"
+            )
 
     def _reach(self, hyper: Hyper, fixed: int, scale_g: int, P: int) -> int:
         """The largest ``|x|`` over all gradient sequences, the step being ``A*x`` up to rounding."""

@@ -55,6 +55,9 @@ class Ezkl(ProofSystem):
 
     name = NAME
 
+    def shard_size(self, st: Statement, profile: Profile) -> int:
+        return shard_size(st, profile)
+
     def dev_srs(self, home: Path, logrows: int, say: Callable[[str], None] = lambda _: None) -> Path:
         path = home / "srs" / f"dev-{logrows}.srs"
         if path.exists():
