@@ -50,9 +50,11 @@ def rate_error(st: Statement, hyper: Hyper, lr: float, fmt: Format, P: int) -> f
     """How far steps under a constant gradient are from ``lr`` times what torch's are, over that, at most.
 
     Two things count: the rate's integer is rounded, or moved to be coprime to others; and Adam's step is rounded down,
-    by half a unit of a weight on average (SGD's by an offset that changes).
+    by half a unit of a weight on average (SGD's and LAMB's by an offset that changes; LAMB's direction as Adam's step).
     """
     pub = st.public_integers(hyper, lr, _FAR, fmt, P)
+    if st.carries:
+        return abs(pub.B * st.rate_unit(fmt, P) / lr - 1) + 0.5 * (2 << fmt.guard // 2) / pub.A
     units = pub.A * (1 - pub.u / P) + pub.B if "B" in pub else pub.A
     off = abs(float(units * st.rate_unit(fmt, P) / lr - 1))
     return off + 0.5 / (lr * 2.0**fmt.scale_w) if "E" in pub else off

@@ -15,7 +15,17 @@ from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.optim.advance import advance_parts
 from zk_autograd.optim.advice import choose_format
-from zk_autograd.optim.blocks import Piece, Span, as_blocks, as_spans, merged, needed_clip, pieces
+from zk_autograd.optim.blocks import (
+    MAX_BLOCKS,
+    MAX_PUBLIC,
+    Piece,
+    Span,
+    as_blocks,
+    as_spans,
+    merged,
+    needed_clip,
+    pieces,
+)
 from zk_autograd.optim.groups import rules_of
 from zk_autograd.optim.layout import FlatParameters
 from zk_autograd.optim.record import Ints, StepRecord, as_array
@@ -101,10 +111,25 @@ class FixedPointOptimizer(torch.optim.Optimizer):
                 raise UsageError(
                     f"optimizer: parameter group {number} has no parameter that requires a gradient: leave it out"
                 )
-        found = [Piece(i, n, rule.clip) for i, (n, rule) in enumerate(zip(self._counts, self._groups, strict=True))]
-        self._spans = as_spans(merged(found, len(self._statement.public), self._choose))
+        self._spans = as_spans(self._blocks([replace(p, clip=self._groups[p.group].clip) for p in self._pieces(None)]))
         self._rates()
         self.requantize()
+
+    def _pieces(self, size: int | None) -> list[Piece]:
+        """The covered parameters in pieces of ``size`` within each group; in tensors, where a step depends on sums."""
+        if not self._statement.carries:
+            return pieces(self._counts, size)
+        covered = ((i, p) for i, group in enumerate(self.param_groups) for p in group["params"] if p.requires_grad)
+        return [Piece(i, p.numel(), 0.0) for i, p in covered if p.numel()]
+
+    def _blocks(self, found: Sequence[Piece]) -> list[ParameterBlock]:
+        """Pieces with formats, joined to as few blocks as there can be."""
+        integers = len(self._statement.public)
+        if not self._statement.carries:
+            return merged(found, integers, self._choose)
+        if len(found) > (limit := min(MAX_BLOCKS, MAX_PUBLIC // integers)):
+            raise UsageError(f"optimizer: {len(found)} tensors are that many layers, a run has at most {limit}")
+        return [ParameterBlock(piece.group, piece.count, self._choose(piece.group, piece.clip)) for piece in found]
 
     def _choose(self, group: int, clip: float) -> Format:
         """The format of a group for gradients up to ``clip``."""
@@ -279,7 +304,8 @@ class FixedPointOptimizer(torch.optim.Optimizer):
             batches: how many.
             headroom: how much larger gradients may become; each bit of it costs one of resolution.
             block: parameters that are looked at together, within each group and in flat order: the shard size of the
-                circuit (:func:`zk_autograd.proofs.shard_size`) or a multiple. None: a group is one block.
+                circuit (:func:`zk_autograd.proofs.shard_size`) or a multiple. None: a group is one block. LAMB's blocks
+                are its layers, whatever is given.
         Raises:
             UsageError: a step was taken already, or an argument makes no sense.
             FormatError: a gradient is not finite, or no format fits.
@@ -291,7 +317,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
                 "optimizer: expected batches and block of at least 1 and a headroom of at least 1, "
                 f"got {batches}, {block}, {headroom}"
             )
-        found = pieces(self._counts, block)
+        found = self._pieces(block)
         spans = as_spans([ParameterBlock(p.group, p.count, self._spans[0].format) for p in found])
         largest = [0.0] * len(found)
         for batch in range(1, batches + 1):
@@ -307,7 +333,7 @@ class FixedPointOptimizer(torch.optim.Optimizer):
             for most, piece in zip(largest, found, strict=True)
         ]
         found = [replace(piece, clip=clip) for piece, clip in zip(found, clips, strict=True)]
-        self._spans = as_spans(merged(found, len(self._statement.public), self._choose))
+        self._spans = as_spans(self._blocks(found))
         self.requantize()
 
     @torch.no_grad()
@@ -404,6 +430,8 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         if set(state) != {index[id(p)] for _, p in self._flat.named}:
             raise UsageError("optimizer: the saved state covers other parameters than this optimizer")
         spans = saved_spans(saved, self._statement, self._groups, self._counts, self._P)
+        if self._statement.carries and [s.part for s in spans] != [s.part for s in self._spans]:
+            raise UsageError("optimizer: the saved state has other layers than this optimizer")
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
         self._integers = {
             key: torch.cat([entry[key].reshape(-1).to(self._flat.device) for entry in entries])
