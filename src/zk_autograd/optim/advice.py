@@ -54,7 +54,7 @@ def rate_error(st: Statement, hyper: Hyper, lr: float, fmt: Format, P: int) -> f
     """
     pub = st.public_integers(hyper, lr, _FAR, fmt, P)
     if st.carries:
-        return abs(pub.B * st.rate_unit(fmt, P) / lr - 1) + 0.5 * (2 << fmt.guard // 2) / pub.A
+        return float(abs(pub.B * st.rate_unit(fmt, P) / lr - 1) + 0.5 * (2 << fmt.guard // 2) / pub.A)
     units = pub.A * (1 - pub.u / P) + pub.B if "B" in pub else pub.A
     off = abs(float(units * st.rate_unit(fmt, P) / lr - 1))
     return off + 0.5 / (lr * 2.0**fmt.scale_w) if "E" in pub else off
