@@ -27,7 +27,7 @@ import numpy as np
 
 from tests.proofs import model
 from tests.proofs.drawing import draw_elements, draw_lie, draw_public
-from tests.proofs.forging import Element, Rule
+from tests.proofs.forging import Element, Rule, signed
 from tests.proofs.mocking import MockProver, Places
 from tests.support.circuits import without_keys
 from zk_autograd.field import MODULUS
@@ -112,16 +112,17 @@ def true_step(rule: Rule, e: Element) -> tuple[Element, bool]:
 
     ``e`` itself, and False, where its gradient or the state before is no integer, or has no step.
     """
-    given = {key: e[key] for key in e if key == "g" or key.startswith("pre.")}
+    # Two lies may cancel: an integer is one whatever its representation.
+    given = {key: signed(e[key]) for key in e if key == "g" or key.startswith("pre.")}
     if any(abs(x) >= 1 << 200 for x in given.values()):
         return e, False
-    pre = {n: e[f"pre.{n}"] for n in rule.st.state}
+    pre, g = {n: given[f"pre.{n}"] for n in rule.st.state}, given["g"]
     try:
-        post, hints = model.step(rule.st.name, pre, e["g"], rule.pub, rule.P)
+        post, hints = model.step(rule.st.name, pre, g, rule.pub, rule.P)
     except ValueError:
         return e, False
     whole = given | {f"post.{n}": x for n, x in post.items()} | hints
-    return whole, model.provable(rule.st.name, pre, post, e["g"], hints, rule.pub, rule.P)
+    return whole, model.provable(rule.st.name, pre, post, g, hints, rule.pub, rule.P)
 
 
 def run_round(benches: Benches, prover: MockProver, seed: int, number: int, names: list[str], found: Found) -> None:

@@ -6,10 +6,13 @@ import argparse
 import math
 import os
 import secrets
+import signal
 import sys
 
 from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
 from consumers.prover.answered import Answered
+from consumers.prover.crew import run_crew
+from consumers.prover.memory import available, peak, workers
 from consumers.prover.worker import Worker
 from consumers.steps_view import StepsView
 from schemas.events import Role
@@ -18,11 +21,13 @@ from zk_autograd.cli import run_command
 from zk_autograd.errors import UsageError
 from zk_autograd.home import Home
 from zk_autograd.proofs.base import Limits
-from zk_autograd.proofs.store import CircuitStore
+from zk_autograd.proofs.store import CircuitStore, largest_key
+from zk_autograd.tied import end_with_parent
 
 _EPILOG = """examples:
   zk-prove                                        proves what the home's log holds, and waits for more
   zk-prove --log kafka://localhost:9092 --name a  one of several provers that share the work
+  zk-prove --workers auto                         as many provers as this machine's cores and memory allow
 """
 
 
@@ -47,6 +52,14 @@ def parser() -> argparse.ArgumentParser:
         "--memory-limit", type=float, default=12.0, metavar="GIB", help="address space of one proof (default: 12)"
     )
     p.add_argument(
+        "--workers",
+        default="1",
+        metavar="N",
+        help="provers in this command, which share the group and the cores; auto: as many as there are cores and as "
+        "fit into memory (default: 1)",
+    )
+    p.add_argument("--worker-of", type=int, help=argparse.SUPPRESS)
+    p.add_argument(
         "--skip-foreign",
         action="store_true",
         help="pass over witnesses whose circuit or data key is not in this home, instead of ending: for a group of "
@@ -61,6 +74,14 @@ def _run(args: argparse.Namespace) -> int:
             raise UsageError(f"{option}: expected a number above 0, got {value}")
     home, report = Home(args.home), Reporter(args.json)
     policy = policy_of(args)
+    if args.worker_of is not None:
+        end_with_parent(args.worker_of, signal.SIGTERM)
+    elif args.workers != "1":
+        cores = len(os.sched_getaffinity(0))
+        count = workers(args.workers, cores, peak(largest_key(home.path, policy.circuits)), available())
+        if count > 1:
+            report(f"{count} provers", workers=count)
+            return run_crew([_member(args, number) for number in range(1, count + 1)], max(1, cores // count))
     key = home.signing_key("PROVER", args.name)
     # A prover with a name ends at once what its predecessor left open when it was killed; what one without a name
     # leaves open, readers wait for until the log gives it up (about a minute on Kafka).
@@ -86,6 +107,16 @@ def _run(args: argparse.Namespace) -> int:
         view.close()
     report(f"{worker.proven} proofs published", proven=worker.proven)
     return 0
+
+
+def _member(args: argparse.Namespace, number: int) -> list[str]:
+    """The command line of one of several provers: this one's, with a name of its own if there is one."""
+    words = ["--home", str(args.home), "--group", args.group]
+    for option in ("log", "policy", "idle_exit", "time_limit", "memory_limit"):
+        if getattr(args, option) is not None:
+            words += [f"--{option.replace('_', '-')}", str(getattr(args, option))]
+    words += ["--json"] * args.json + ["--skip-foreign"] * args.skip_foreign
+    return [*words, "--name", f"{args.name}-{number}"] if args.name else words
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -242,8 +242,8 @@ def test_an_invalid_proof_beside_a_valid_one_is_harmless(case: Case) -> None:
 
 
 def test_a_proof_in_other_envelopes_is_verified_once(case: Case) -> None:
-    """A prover's key can sign one proof many times over, as events that differ in what proves nothing, or of slots where
-    it does not belong. An auditor's work grows with what there is to verify."""
+    """A prover's key can sign one proof many times over, as events that differ in what proves nothing, or of slots
+    where it does not belong. An auditor's work grows with what there is to verify."""
     good = proof_event(case, 2, 0)
     for i in range(50):
         path = (i.to_bytes(32, "big"), *good.pre_path)

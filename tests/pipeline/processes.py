@@ -95,6 +95,11 @@ class Crew:
     def prover(self, name: str) -> Service:
         return self.add(f"prover-{name}", "zk-prove", "--log", self.url, "--name", name)
 
+    def provers(self, name: str, count: int) -> Service:
+        """Several in one command."""
+        words = ["--log", self.url, "--name", name, "--workers", str(count)]
+        return self.add(f"provers-{name}", "zk-prove", *words)
+
     def trainer(self, circuit: str, steps: int, shards: int, *more: str) -> Service:
         """The numpy trainer, under the run name ``run``."""
         words = ["--home", str(self.home.path), "--log", self.url, "--circuit", circuit, "--run-name", "run"]

@@ -226,6 +226,9 @@ def test_a_finished_runs_name_is_not_taken_again(adam_home: Home, capsys: pytest
         (("--log", "sqlite:////no/such/folder/log.db"), "the directory /no/such/folder does not exist"),
         (("--task", "producer.digits"), "expected MODULE:FUNCTION, for example producer.digits:mlp"),
         (("--task", "no.such.module:task"), "No module named 'no'"),
+        (("--optimizer", "sgd", "--wide"), "--wide is no option of --optimizer sgd"),
+        (("--wide", "--amsgrad"), "wide=True has neither amsgrad nor L2 decay"),
+        (("--lr", "0.1"), "profile default (logrows=16) or wide=True (--wide)"),
         (("--task", "producer.digits:none"), "has no attribute 'none'"),
         (("--task", "tests.producer.tasks:nothing"), "expected it to return a producer.task.Task, got NoneType"),
         (("--run-name", "../run"), "run name '../run': expected letters, digits"),
@@ -241,6 +244,39 @@ def test_what_cannot_be_is_refused_in_one_line(
     assert reason in said
     assert len(said.splitlines()) == 1
     assert not (adam_home.path / "runs").exists()
+
+
+@pytest.mark.parametrize(("optimizer", "statement"), [("adam", "adam-wide"), ("adamw", "adamw-wide")])
+def test_wide_asks_for_the_wide_statements_circuit(
+    optimizer: str, statement: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path)
+    home.policy_path.write_text(Policy().to_json())
+    _, said = train(home, capsys, "--steps", "1", "--wide", "--optimizer", optimizer, "--lr", "0.1", code=2)
+    assert f"run zk-setup --optimizer {statement} --profile small --srs FILE" in said
+
+
+@pytest.mark.parametrize("task", ["mlp", "convnet", "transformer"])
+def test_every_task_of_the_digits_trains_and_its_batches_depend_on_seed_and_step_only(task: str) -> None:
+    import torch
+
+    from producer.task import load_task
+    from zk_autograd.optim import Adam
+
+    found = []
+    for _ in range(2):
+        made = load_task(f"producer.digits:{task}", 3, 64)
+        optimizer = Adam(made.model.parameters(), lr=1e-2, wide=True)
+        losses = []
+        for step in range(1, 31):
+            optimizer.zero_grad()
+            loss = made.loss(step)
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert sum(losses[-5:]) < sum(losses[:5]) / 1.5
+        found.append(losses[:5])
+    assert torch.allclose(*(torch.tensor(x) for x in found))
 
 
 def test_without_a_circuit_a_home_for_real_use_makes_no_development_one(

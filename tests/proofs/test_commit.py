@@ -15,6 +15,7 @@ from zk_autograd.proofs.ezkl.commit import SHIFT, TAIL, KzgCommitter
 from zk_autograd.proofs.ezkl.srs import FIELD_MODULUS, lagrange_points
 from zk_autograd.proofs.ezkl.system import _ezkl_commit
 from zk_autograd.proofs.witness import fresh_salt
+from zk_autograd.statement import STATEMENTS
 
 LONGEST = 64
 
@@ -51,6 +52,14 @@ def test_a_commitment_equals_the_proof_systems_own(
     circuit: Circuit, committer: KzgCommitter, values: tuple[int, ...], salt: tuple[int, ...]
 ) -> None:
     assert committer.commit(ints(*values), salt) == _ezkl_commit(circuit, [*values, *salt] or [0])
+
+
+@pytest.mark.parametrize("value", [SHIFT, (1 << 48) - 1, 1 - (1 << 48)])
+def test_a_committer_for_wider_elements_commits_to_the_same(circuit: Circuit, value: int) -> None:
+    wider = KzgCommitter(circuit.srs_path, 15, LONGEST, 1 << STATEMENTS["adam-wide"].bits)
+    assert wider.commit(ints(3, value, -1), (5, 6)) == _ezkl_commit(circuit, [3, value, -1, 5, 6])
+    with pytest.raises(FormatError, match=r"range of 2\^48"):
+        wider.commit(ints(1 << 48))
 
 
 def test_a_commitment_is_a_point_of_the_curve_in_big_endian(committer: KzgCommitter) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from tests.statement.runs import HYPER, Ints, outside, run
+from tests.statement.runs import HYPER, OPS, Ints, outside, run
 from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import Format, rounding_offset
 from zk_autograd.statement import STATEMENTS
@@ -101,6 +101,21 @@ def test_small_gradients_searched_exhaustively_never_pass_adams_reach(
 def test_adams_reach_is_nearly_attained_so_the_format_wastes_no_bit(kind: type[Adam]) -> None:
     hyper = dict(STATEMENTS["adam"].defaults)
     assert largest_small_step(kind, 65528, hyper, steps=250, width=500) > 0.8 * kind.reach(hyper, 65528)
+
+
+@pytest.mark.parametrize("logrows", [12, 15, 16, 17])
+@pytest.mark.parametrize("name", NAMES)
+def test_64_bits_hold_every_intermediate_of_the_largest_gradients_the_format_takes(name: str, logrows: int) -> None:
+    st, P = STATEMENTS[name], 2**logrows - 8
+    fmt = st.choose_format(st.defaults, 1e-3, 1.0, P)
+    assert fmt.clip <= st.gradient_limit(P)
+    signs = np.array([[1, -1, 1, -1], [1, -1, -1, 1]])
+    for step in run(st, dict(st.defaults), 1e-3, fmt, P, [fmt.clip * signs[t % 2] for t in range(200)]):
+        exact = {n: x.astype(object) for n, x in step.pre.items()}
+        post, hints = st.advance(exact, step.g.astype(object), step.public, P, OPS)
+        assert all(np.array_equal(post[n], step.post[n]) for n in post)
+        assert all(np.array_equal(hints[n], step.hints[n]) for n in hints)
+        assert max(abs(int(x)) for n in post for x in post[n]) < 1 << st.bits
 
 
 @pytest.mark.parametrize("logrows", [15, 16])

@@ -41,9 +41,10 @@ class Profile:
 
 
 PROFILES: dict[str, Profile] = {
-    "small": Profile("small", logrows=15, columns=3, noise=270),
-    "default": Profile("default", logrows=16, columns=3, noise=270),
+    "small": Profile("small", logrows=15, columns=3, noise=576),
+    "default": Profile("default", logrows=16, columns=3, noise=507),
 }
+"""``noise`` follows from the other two, by ``noise_lookups`` in ``proofs/ezkl/hiding.py``."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,13 @@ def find_circuit(home: Home, optimizer: str, profile: str) -> Circuit | None:
     return None
 
 
+def largest_key(folder: Path, allowed: frozenset[bytes] | None) -> int:
+    """Bytes of the largest proving key among a home's circuits that may be used; 0 if there is none."""
+    keys = (folder / "circuits").glob("*/pk.key")
+    names = None if allowed is None else {circuit_id.hex() for circuit_id in allowed}
+    return max((k.stat().st_size for k in keys if names is None or k.parent.name in names), default=0)
+
+
 VERIFIER_FILES = ("circuit.json", "settings.json", "vk.key", "srs_id")
 """Of a circuit's folder, what verifying needs."""
 

@@ -38,6 +38,7 @@ from zk_autograd.statement.base import (
     Resolution,
     Statement,
     check_decay,
+    dot,
 )
 
 MEMORY = Fraction(1, 8)
@@ -249,40 +250,41 @@ class Adam(Statement):
         post: dict[str, Array] = {"m": m, "v": v}
         if self._amsgrad:
             post["h"] = root = ops.maximum(pre["h"] * pub.k, root)
-        post["w"] = pre["w"] - (m * pub.A) // self._divisor(root, root + root, pub)
+        post["w"] = pre["w"] - (m * pub.A) // self._divisor(root, root + root, pub.E)
         if self._decay == "decoupled":
             hints["d"] = decay
             post["w"] = post["w"] - decay
         return post, hints
 
-    def _divisor(self, root: Array, twice: Array, pub: Any) -> Array:
-        return twice + pub.E
+    def _divisor(self, root: Array, twice: Array, E: Array) -> Array:
+        return twice + E
 
     def bounds(self, pre: Named, post: Named, g: Array, hints: Named, pub: Any, P: int) -> dict[str, Array]:
         s = hints["s"]
         e = hints["e"] if self._decay == "l2" else g
         root = post["h"] if self._amsgrad else s
         s2 = s + s
-        dw = self._moved(pre, post, hints)
+        # Minus dw and D - 1: so that c is one sum of products.
+        up = self._moved(pre, post, hints)
         if self._decay == "decoupled":
-            dw = dw - hints["d"]
-        D = self._divisor(root, root + root if self._amsgrad else s2, pub)
+            up = up + hints["d"]
+        last = self._divisor(root, root + root if self._amsgrad else s2, pub.E - 1)
         q = post["v"] - s * s
-        c = post["m"] * pub.A - dw * D
+        c = dot((post["m"], pub.A), (up, last), plus=up)
         found = {
-            "m' is the rounded mean": pre["m"] * pub.b1 + e * pub.c1 + pub.r - post["m"] * P,
-            "v' is the rounded mean": pre["v"] * pub.b2 + e * e * pub.c2 + pub.r - post["v"] * P,
+            "m' is the rounded mean": dot((pre["m"], pub.b1), (e, pub.c1), (post["m"], -P), plus=pub.r),
+            "v' is the rounded mean": dot((pre["v"], pub.b2), (e, e * pub.c2), (post["v"], -P), plus=pub.r),
             "s*s <= v'": q,
             "v' <= s*s + 2s": s2 - q,
             "dw*D <= A*m'": c,
-            "A*m' < (dw+1)*D": D - 1 - c,
-            "|dw| < P/2": dw + P // 2,
+            "A*m' < (dw+1)*D": last - c,
+            "|dw| < P/2": up + (P - 1 - P // 2),
         } | self._integers(g, hints, P)
         if self._decay == "l2":
-            found["e is g and the rounded decay"] = pre["w"] * pub.W + pub.r - (e - g) * P
+            found["e is g and the rounded decay"] = dot((pre["w"], pub.W), (e - g, -P), plus=pub.r)
             found["|e| < P/2"] = e + P // 2
         elif self._decay == "decoupled":
-            found["d is the rounded decay"] = pre["w"] * pub.W + pub.r - hints["d"] * P
+            found["d is the rounded decay"] = dot((pre["w"], pub.W), (hints["d"], -P), plus=pub.r)
             found["|d| < P/2"] = hints["d"] + P // 2
         if self._amsgrad:
             grown, above = root - pre["h"] * pub.k, root - s
@@ -293,8 +295,8 @@ class Adam(Statement):
         return found
 
     def _moved(self, pre: Named, post: Named, hints: Named) -> Array:
-        """What the step and the decay take from a weight."""
-        return pre["w"] - post["w"]
+        """What step and decay add to a weight."""
+        return post["w"] - pre["w"]
 
     def _integers(self, g: Array, hints: Named, P: int) -> dict[str, Array]:
         """Bounds without which the gradient or the root could be a fraction."""
@@ -303,7 +305,7 @@ class Adam(Statement):
         return found if self._amsgrad else found | {"s is an integer of the table": hints["s"]}
 
     def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
-        dw = self._moved(pre, post, hints)
+        dw = -self._moved(pre, post, hints)
         found = []
         if self._decay == "decoupled":
             dw = dw - hints["d"]

@@ -64,8 +64,8 @@ class WideAdam(Adam):
         pub["A"] = nearest_coprime(pub.A, P * pub.c2)
         return pub
 
-    def _divisor(self, root: Array, twice: Array, pub: Any) -> Array:
-        return root * self.root_scale + pub.E
+    def _divisor(self, root: Array, twice: Array, E: Array) -> Array:
+        return root * self.root_scale + E
 
     def _integers(self, g: Array, hints: Named, P: int) -> dict[str, Array]:
         return {}

@@ -23,6 +23,8 @@ from zk_autograd.fixed_point import Format
 Array: TypeAlias = Any
 """Integers of numpy or torch (int64), or a circuit expression: whatever has ``+ - * //``."""
 
+Pair: TypeAlias = tuple[Array, Array]
+
 RATE_UNITS = 16
 """A run's largest learning rate is at least so many units of ``A``; chosen formats have hundreds."""
 
@@ -90,6 +92,14 @@ class Range(NamedTuple):
     value: Array
     low: int
     high: int
+
+
+def dot(*pairs: Pair, plus: Array = 0) -> Array:
+    """Sum of products, plus ``plus``. In a circuit several products and their sum take one row, as one product does."""
+    circuit = next((x for pair in pairs for x in pair if hasattr(x, "dot_rows")), None)
+    if circuit is not None:
+        return circuit.dot_rows(pairs, plus)
+    return sum((a * b for a, b in pairs), plus)
 
 
 class Statement(ABC):

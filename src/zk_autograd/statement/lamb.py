@@ -12,7 +12,7 @@ from zk_autograd.errors import FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.fixed_point import LARGEST_WEIGHT, Format, dithered, round_half_up, rounding_offset, weight_scale
 from zk_autograd.statement.adam import HORIZON, Adam
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, sum_of_squares, zero
+from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, dot, sum_of_squares, zero
 
 GUARD = Adam.guard
 ROOM = 200
@@ -27,11 +27,11 @@ class Lamb(Adam):
     """A layer is a block of shards; ``sw`` and ``su`` are sums over it. With Adam's ``m'``, ``v'``, ``s``::
 
         d  = floor((W*w + r) / P)                       the decay, in the direction's units
-        u  = d + floor(A*m' / (2*s + E))                the direction: Adam's step at a rate of 1
+        u  = -d - floor(A*m' / (2*s + E))               the direction: AdamW's step at a rate of 1
         sw, su = sums of w*w and of u*u
         X  = min(R, floor(B * sqrt(sw / su)))           rate times trust ratio; U if sw or su is 0
         T  = floor((X + j) / P)
-        w' = w - floor((T*u + r) / P)
+        w' = w + floor((T*u + r) / P)
 
     The scales cancel: ``B = lr * P**2``. ``U`` is the same at a trust ratio of 1, ``R`` at ``max_ratio``. ``j`` dithers
     ``T`` as ``r`` dithers the quotient, with another irrational number's multiples: tiny ratios are right on average.
@@ -112,19 +112,19 @@ class Lamb(Adam):
 
     def begin(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         post, hints = super().advance(pre, g, pub, P, ops)
-        hints["u"] = pre["w"] - post.pop("w")
+        hints["u"] = post.pop("w") - pre["w"]
         return post, hints
 
     def squared(self, pre: Named, hints: Named) -> dict[str, Array]:
         return {"sw": pre["w"], "su": hints["u"]}
 
     def finish(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> dict[str, Array]:
-        return {"w": pre["w"] - (hints["u"] * hints["T"] + pub.r) // P} | dict(post)
+        return {"w": pre["w"] + (hints["u"] * hints["T"] + pub.r) // P} | dict(post)
 
     def bounds(self, pre: Named, post: Named, g: Array, hints: Named, pub: Any, P: int) -> dict[str, Array]:
-        found = super().bounds(pre, post, g, hints, pub, P)  # its dw is u - d
-        moved = pre["w"] - post["w"]
-        found["w' is the rounded share"] = hints["u"] * hints["T"] + pub.r - moved * P
+        found = super().bounds(pre, post, g, hints, pub, P)  # its dw is -u - d
+        moved = post["w"] - pre["w"]
+        found["w' is the rounded share"] = dot((hints["u"], hints["T"]), (moved, -P), plus=pub.r)
         found["|w - w'| < P/2"] = moved + P // 2
         return found
 

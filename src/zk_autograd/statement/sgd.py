@@ -21,7 +21,7 @@ from zk_autograd.fixed_point import (
     scale_for,
     weight_scale,
 )
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, Statement, check_decay
+from zk_autograd.statement.base import Array, Hyper, Named, Ops, Pair, Public, Range, Statement, check_decay, dot
 
 
 class SGD(Statement):
@@ -140,32 +140,33 @@ class SGD(Statement):
 
     def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         if self._kind == "plain":
-            return {"w": pre["w"] - (self._step(pre, None, g, pub, P) + pub.r) // P}, {}
-        m = (self._moment(pre, g, pub, P) + pub.r) // P
-        return {"w": pre["w"] - (self._step(pre, m, g, pub, P) + pub.r) // P, "m": m}, {}
+            return {"w": pre["w"] - dot(*self._step(pre, None, g, pub), plus=pub.r) // P}, {}
+        m = dot(*self._moment(pre, g, pub, P), plus=pub.r) // P
+        return {"w": pre["w"] - dot(*self._step(pre, m, g, pub), plus=pub.r) // P, "m": m}, {}
 
     def bounds(self, pre: Named, post: Named, g: Array, hints: Named, pub: Any, P: int) -> dict[str, Array]:
         dw = pre["w"] - post["w"]
         found = {
-            "dw is the rounded step": self._step(pre, post.get("m"), g, pub, P) + pub.r - dw * P,
+            "dw is the rounded step": dot(*self._step(pre, post.get("m"), g, pub), (dw, -P), plus=pub.r),
             "|dw| < P/2": dw + P // 2,
             "|g| < P/2": g + P // 2,
         }
         if self._kind == "plain":
             return found
-        return {"m' is the rounded mean": self._moment(pre, g, pub, P) + pub.r - post["m"] * P} | found
+        moment = dot(*self._moment(pre, g, pub, P), (post["m"], -P), plus=pub.r)
+        return {"m' is the rounded mean": moment} | found
 
-    def _moment(self, pre: Named, g: Array, pub: Any, P: int) -> Array:
-        mean = pre["m"] * pub.u + g * (pub.c if self._kind == "momentum" else P)
-        return mean + pre["w"] * pub.V if self._decay else mean
+    def _moment(self, pre: Named, g: Array, pub: Any, P: int) -> list[Pair]:
+        """The next moment as a sum of products, in units of 1/P."""
+        mean = [(pre["m"], pub.u), (g, pub.c if self._kind == "momentum" else P)]
+        return [*mean, (pre["w"], pub.V)] if self._decay else mean
 
-    def _step(self, pre: Named, m: Array, g: Array, pub: Any, P: int) -> Array:
+    def _step(self, pre: Named, m: Array, g: Array, pub: Any) -> list[Pair]:
+        """The step as a sum of products, in units of 1/P."""
         if self._kind == "momentum":
-            return m * pub.A
-        step = g * pub.A
-        if self._decay:
-            step = step + pre["w"] * pub.W
-        return step + m * pub.B if self._kind == "nesterov" else step
+            return [(m, pub.A)]
+        step = [(g, pub.A), *([(pre["w"], pub.W)] if self._decay else [])]
+        return [*step, (m, pub.B)] if self._kind == "nesterov" else step
 
     def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
         return [Range(pre["w"] - post["w"], -(P // 2), P - 1 - P // 2)]

@@ -7,8 +7,6 @@ here, with limits that the kernel enforces, a fresh private cache, and output th
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import inspect
 import json
 import os
@@ -17,13 +15,12 @@ import signal
 import sys
 from typing import Any
 
+from zk_autograd.tied import end_with_parent
+
 
 def _restrain(memory: int, parent: int) -> None:
     """Die with the parent, leave no core dump, stay within ``memory`` bytes of address space."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, Linux
-    if os.getppid() != parent:  # it died before it could be watched
-        sys.exit(1)
+    end_with_parent(parent, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -73,6 +70,8 @@ def _settings(job: dict[str, Any], ezkl: Any) -> Any:
     args.logrows, args.num_inner_cols = job["logrows"], job["columns"]
     args.lookup_range = (0, job["P"] - 1)
     args.ignore_range_check_inputs_outputs = True
+    # A dot product is laid out as such; EZKL's other way takes columns of its own.
+    args.disable_freivalds = True
     return _call(ezkl.gen_settings, job["model"], job["settings"], args)
 
 

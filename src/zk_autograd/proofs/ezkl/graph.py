@@ -13,12 +13,14 @@ and two more where a step depends on sums over a block of shards:
 * ``carry_in``  = [sums over the shards before this one | totals | salt]
 * ``carry_out`` = [sums with this shard | totals | salt]
 
-Salt elements are sliced off and used by nothing; noise is looked up, so that the look-up's unblinded
-multiplicities carry more fresh entropy than they reveal. Built with ``onnx.helper``: same bytes on every machine.
+Salt elements are sliced off and used by nothing; noise is looked up in every inner column in turn and hides
+what the look-ups' multiplicities and sums show, which are unblinded. Built with ``onnx.helper``: same bytes on every
+machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,27 +37,34 @@ class Graph:
 
     nodes: list[NodeProto] = field(default_factory=list)
     constants: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    columns: int = 1
     cells: int = 0
+    numbers: dict[int, Expr] = field(default_factory=dict)
+    repeated: dict[str, Expr] = field(default_factory=dict)
 
     def node(self, op: str, inputs: list[str], size: int, **attributes: Any) -> Expr:
         name = f"n{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, inputs, [name], **attributes))
         return Expr(self, name, size)
 
-    def constant(self, value: int) -> str:
-        name = f"k{value}"
-        self.constants[name] = np.array([value], dtype=np.float32)
-        if int(self.constants[name][0]) != value:
-            raise ValueError(f"constant {value} is not exact in 32-bit floats")
-        return name
+    def number(self, value: int) -> Expr:
+        """The integer ``value`` as an element, the same one at every use.
+
+        EZKL decomposes a constant that several operations use, which takes two range checks of every inner column, a
+        third of the proving time. So each stands in one operation only: ``(value + x) - x`` with a public integer x.
+        """
+        if value not in self.numbers:
+            name, public = f"k{value}", self.cut("hyper", 0, 1).name
+            self.constants[name] = np.array([value], dtype=np.float32)
+            if int(self.constants[name][0]) != value:
+                raise ValueError(f"constant {value} is not exact in 32-bit floats")
+            self.numbers[value] = self.node("Sub", [self.node("Add", [name, public], 1).name, public], 1)
+            self.cells += 2
+        return self.numbers[value]
 
     def cut(self, source: str, start: int, length: int) -> Expr:
         """Elements ``start .. start+length`` of a one-dimensional tensor; only re-indexes, no cells."""
-        ids = []
-        for label, value in (("start", start), ("stop", start + length), ("axis", 0)):
-            name = f"i_{label}_{value}"
-            self.constants[name] = np.array([value], dtype=np.int64)
-            ids.append(name)
+        ids = [self.indices(x) for x in (start, start + length, 0)]
         return self.node("Slice", [source, *ids], length)
 
     def square(self, x: Expr) -> Expr:
@@ -65,6 +74,38 @@ class Graph:
 
     def join(self, parts: list[Expr]) -> Expr:
         return self.node("Concat", [p.name for p in parts], sum(p.size for p in parts), axis=0)
+
+    def dot(self, pairs: Sequence[tuple[Expr | int, Expr | int]], plus: Expr | int) -> Expr:
+        """Sum of products and ``plus``, element by element: a row takes as many products as there are columns."""
+        rows = -(-len(pairs) // self.columns)
+        extra = isinstance(plus, Expr) or plus != 0
+        inside = extra and len(pairs) < rows * self.columns  # a free place in the last row
+        sides = list(zip(*pairs, *[(plus, 1)] * inside, strict=True))
+        factors = [[x if isinstance(x, Expr) else self.number(x) for x in side] for side in sides]
+        size = max(x.size for side in factors for x in side)
+        self.cells += size * rows * self.columns
+        stacks = [self._stack(side, size) for side in factors]
+        products = self.node("Einsum", stacks, size, equation="ai,ai->i")
+        return products + plus if extra and not inside else products
+
+    def _stack(self, parts: list[Expr], size: int) -> str:
+        """Name of the tensor whose rows are ``parts``; only re-indexes."""
+        long = self.join([self._repeat(x, size) for x in parts])
+        return self.node("Reshape", [long.name, self.indices(len(parts), size)], size).name
+
+    def _repeat(self, one: Expr, size: int) -> Expr:
+        """``one`` as often as it takes; EZKL gives cells to ONNX's own way of saying so."""
+        long = self.repeated.get(one.name, one)
+        while long.size < size:
+            long = self.join([long, long])
+        self.repeated[one.name] = long
+        return self.cut(long.name, 0, size) if long.size > size else long
+
+    def indices(self, *values: int) -> str:
+        """Name of a constant that only says how to re-index."""
+        name = "i" + "_".join(map(str, values))
+        self.constants[name] = np.array(values, dtype=np.int64)
+        return name
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +117,10 @@ class Expr:
     size: int
 
     def _binary(self, op: str, other: Expr | int, swap: bool = False) -> Expr:
-        right = other.name if isinstance(other, Expr) else self.graph.constant(other)
-        size = max(self.size, other.size if isinstance(other, Expr) else 1)
+        right = other if isinstance(other, Expr) else self.graph.number(other)
+        size = max(self.size, right.size)
         self.graph.cells += size
-        return self.graph.node(op, [right, self.name] if swap else [self.name, right], size)
+        return self.graph.node(op, [right.name, self.name] if swap else [self.name, right.name], size)
 
     def __add__(self, other: Expr | int) -> Expr:
         return self._binary("Add", other)
@@ -99,6 +140,10 @@ class Expr:
     def __rmul__(self, other: int) -> Expr:
         return self._binary("Mul", other)
 
+    def dot_rows(self, pairs: Sequence[tuple[Expr | int, Expr | int]], plus: Expr | int) -> Expr:
+        """What :func:`zk_autograd.statement.base.dot` is in a circuit."""
+        return self.graph.dot(pairs, plus)
+
 
 class _Public:
     """The public integers as circuit expressions, readable as attributes."""
@@ -107,15 +152,16 @@ class _Public:
         self.__dict__.update(exprs)
 
 
-def build(st: Statement, P: int, shard: int, noise: int) -> tuple[ModelProto, int]:
+def build(st: Statement, P: int, columns: int, shard: int, noise: int) -> tuple[ModelProto, int]:
     """The graph of ``st`` for shards of ``shard`` parameters, and the number of cells its layout has.
 
     Args:
         P: size of the look-up table, ``2**logrows - 8``.
+        columns: inner columns of the layout.
         shard: parameters per proof.
         noise: look-ups of fresh uniform values, see ``docs/zero-knowledge.md``.
     """
-    g = Graph()
+    g = Graph(columns=columns)
     sizes = column_sizes(st, P, shard, noise)
     pre = {n: g.cut("pre", i * shard, shard) for i, n in enumerate(st.state)}
     post = {n: g.cut("post", i * shard, shard) for i, n in enumerate(st.state)}

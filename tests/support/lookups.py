@@ -1,0 +1,82 @@
+"""What an attacker computes who guesses a witness: where each value is looked up, how often, and the running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.support.transcript import inverses
+from zk_autograd.field import MODULUS
+from zk_autograd.proofs.base import Circuit, Ints
+from zk_autograd.proofs.ezkl import graph
+from zk_autograd.proofs.ezkl.commit import TAIL
+from zk_autograd.proofs.witness import ShardWitness, advance
+from zk_autograd.statement import Public
+
+INNER = 3
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Values that are looked up, by inner column and row; -1 where a row looks nothing up. Shape (INNER, rows)."""
+
+    cells: Ints
+
+    @property
+    def rows(self) -> int:
+        return self.cells.shape[1]
+
+    @property
+    def usable(self) -> int:
+        return self.rows - TAIL
+
+    def counts(self, columns: Sequence[int]) -> list[int]:
+        """Multiplicities by table row, of one look-up argument over these inner columns.
+
+        Row v holds value v. Behind the table its first entry, 0, is repeated, and EZKL counts it at its last place:
+        there it counts the rows that look nothing up, too.
+        """
+        looked_up = np.concatenate([self.cells[c, : self.usable] for c in columns])
+        counts = np.bincount(looked_up[looked_up > 0], minlength=self.rows)
+        counts[self.usable - 1] += int((looked_up <= 0).sum())
+        return [int(c) for c in counts]
+
+    def sums(self, columns: Sequence[int], theta: int, beta: int, weights: Sequence[int], turned: int = 0) -> int:
+        """The running sum's part that is no blind, at the point of ``weights`` turned by ``turned`` rows.
+
+        A row's input is ``theta * value + 1``: the rounded sigmoid is 1 for every value of the table.
+        """
+        table = [v if v < self.rows - 8 else 0 for v in range(self.usable)]
+        inverted = inverses([(beta + theta * v + 1) % MODULUS for v in range(self.rows - 8)])
+        counts, total, out = self.counts(columns), 0, 0
+        for row in range(self.usable):
+            out += total * weights[row - turned]
+            total += sum(inverted[max(int(self.cells[c, row]), 0)] for c in columns)
+            total -= counts[row] * inverted[table[row]]
+        assert total % MODULUS == 0  # a sum over all look-ups is one over all table entries
+        return out % MODULUS
+
+
+def guess(circuit: Circuit, witness: ShardWitness, pub: Public, shift: int = 0) -> Guess:
+    """All look-ups that follow from a witness: one after the other into the inner columns, in turn.
+
+    ``shift`` cells stand before the first that our own count of cells knows nothing of: EZKL's checks of constants. It
+    is the circuit's, and an attacker learns it from a proof of his own.
+    """
+    st, P = circuit.statement, circuit.P
+    step = advance(circuit, witness, pub)
+    bounds = st.bounds(witness.pre, step.post, witness.g, step.hints, pub, P)
+    values = np.concatenate([*(np.asarray(b) for b in bounds.values()), witness.noise]).astype(np.int64)
+    _, cells = graph.build(st, P, circuit.shard, circuit.noise)
+    first = cells - len(values) + shift  # everything else is laid out before
+    flat = np.full(INNER * (P + 8), -1, dtype=np.int64)
+    flat[first : first + len(values)] = values
+    return Guess(np.ascontiguousarray(flat.reshape(-1, INNER).T))
+
+
+def idle_sums(rows: int, beta: int, weights: Sequence[int], turned: int = 0) -> int:
+    """The running sum of an argument that nothing uses: each row looks up 0, until the last takes all of it off."""
+    each = pow(beta, -1, MODULUS)
+    return sum(row * weights[row - turned] for row in range(rows - TAIL)) * each % MODULUS
