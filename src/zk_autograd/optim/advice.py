@@ -74,6 +74,12 @@ def _ways(st: Statement, hyper: Hyper, max_lr: float, clip: float, P: int) -> It
         sizes = {P: ""} | {p.P: f" and profile {p.name} (logrows={p.logrows})" for p in larger}
         fitting = [said for size, said in sizes.items() if _fits(decoupled, hyper, max_lr, clip, size)]
         yield from (f"AdamW (decoupled decay){said}" for said in fitting[:1])
+    ratio = hyper.get("max_ratio", 0.0) / 2
+    while ratio >= 1.0:
+        if _fits(st, {**hyper, "max_ratio": ratio}, max_lr, clip, P):
+            yield f"a max_ratio of {ratio:g}"
+            return
+        ratio /= 2
     factor = 2
     while factor <= _COARSER:
         if _fits(st, hyper, max_lr, clip * factor, P):
