@@ -213,6 +213,8 @@ def _run(args: argparse.Namespace) -> int:
     task = load_task(args.task, args.seed, args.batch)
     # Before the circuit, which may take a minute to make.
     optimizer = _optimizer(args, parameter_groups(task, args.no_decay_on_bias))
+    if args.no_decay_on_bias and not any(hyper.get("weight_decay") for hyper in optimizer.groups):
+        raise UsageError("--no-decay-on-bias: nothing decays; give --weight-decay")
     rule = optimizer.statement.name
     circuit = _circuit(home, rule, args.profile, known)
     if args.calibrate and known is None:

@@ -99,6 +99,14 @@ def test_steps_that_are_numbered_in_another_order(case: Case) -> None:
     assert_violates(case.audit(), 3)
 
 
+def test_a_change_of_scale_that_the_run_did_not_undertake(case: Case) -> None:
+    """The trainer says that a step's integers are in other units than those that were declared."""
+    story = case.story()
+    story.edit(StepCommitted, 2, shifts=(1,))
+    case.retell(story)
+    assert_violates(case.audit(), 4, only=True)
+
+
 def test_a_step_after_the_end(case: Case) -> None:
     """A finished run takes no further step, not even from its own trainer."""
     end = case.log.find("steps", RunFinished)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -106,6 +107,20 @@ def test_the_object_for_machines_is_json_and_names_the_anchors() -> None:
     assert found["name"] == "name"
 
 
+def test_what_formats_took_from_gradients_is_summed_up_and_its_worst_step_named(case: Case) -> None:
+    found = case.audit()
+    assert found.chain is not None
+    for number, opened in enumerate(found.chain.steps):
+        changed = replace(opened.event, saturated=number, underflow=10, limited=1, rounding=(0.1, 0.3, 0.2)[number])
+        found.chain.steps[number] = replace(opened, event=changed)
+    facts = as_json(found, "")["gradients"]
+    assert (facts["saturated"], facts["underflow"], facts["limited"]) == (3, 30, 3)
+    assert (facts["max_rounding"], facts["max_rounding_step"]) == (0.3, 2)
+    assert "3 elements clipped, 30 rounded to zero, 3 limited; rounding error at most 0.3 (step 2; no bound" in as_text(
+        found, ""
+    )
+
+
 def test_the_sound_run_reads_as_such(case: Case) -> None:
     found = case.audit()
     text, facts = as_text(found, "run"), as_json(found, "run")
@@ -113,5 +128,10 @@ def test_the_sound_run_reads_as_such(case: Case) -> None:
     assert text.splitlines()[-1] == "verdict: SOUND: 3 steps, every one proven, logged and anchored"
     assert (facts["steps"], facts["steps_proven"], facts["proofs_verified"], facts["ledger_size"]) == (3, 3, 6, 5)
     assert facts["finished"] is True
+    assert facts["gradients"] == {
+        "vouched_by": "enclave", "saturated": 0, "underflow": 0, "limited": 0, "max_rounding": 0.0,
+        "max_rounding_step": 1, "max_rounding_declared": 1.0, "scale_changes": 0,
+    }  # fmt: skip
+    assert "the enclave's word on its gradients: 0 elements clipped" in text
     assert facts["classes"] == ["DEV SRS", "SIMULATED"]
     assert [c["status"] for c in facts["checks"]] == ["passed"] * 12

@@ -188,7 +188,7 @@ def test_what_was_recorded_coarsely_may_not_be_forgotten() -> None:
         ("adam", (-5, 0, 0), "block 0 changes its scale by -5 bits.*makes b2"),
         ("adam", (0, 0, 8), None),
         ("amsgrad", (0, -1, 0), "block 1 changes its scale by -1 bits.*makes k"),
-        ("momentum", (0, 0, -1), "block 2 changes its scale by -1 bits.*out of a table"),
+        ("momentum", (0, 0, -1), "block 2 changes its scale by -1 bits.*leave room"),
         ("adam", (1, 0), "for 3 blocks, got 2"),
         ("adam", (1, 0, 0, 0), "for 3 blocks, got 4"),
     ],
@@ -212,7 +212,7 @@ def test_changes_do_not_add_up_to_more_than_a_format_can_be(name: str) -> None:
             break
         for shifts in ((4, 0, 0), (), ()):
             run.take(*shifts)
-    assert re.search(r"eps and decay leave room|learning rates are multiples", str(refused.value))
+    assert re.search(r"scale_g in 0\.\.30|learning rates are multiples", str(refused.value))
 
 
 @pytest.mark.parametrize("rates", [(1e-3,), (1e-3, 1e-3), (5e-4, 1e-3), (1e-3, 5e-4, 5e-4)])

@@ -49,7 +49,7 @@ def test_calibration_gives_every_block_the_format_its_gradients_need(name: str) 
         assert 1.99 * most <= block.format.clip / 2.0**block.format.scale_g <= 4 * most
     if "l2" not in name:  # the decay of weights needs room in the gradient's range
         finer = [b.format.scale_g - a.format.scale_g for a, b in pairwise(optimizer.blocks)]
-        assert finer == [6, 6]
+        assert finer == ([6, 1] if "wide" in name else [6, 6])  # there is no finer scale than 2^30
     closure(1)
     optimizer.step()
     assert optimizer.last_step.underflow == 0
@@ -121,10 +121,10 @@ def test_gradients_above_the_declared_bound_get_room() -> None:
 
 def test_vanishing_gradients_do_not_ask_for_more_than_the_finest_scale() -> None:
     p, closure = uneven((1e-30,))
-    for make in (Adam, SGD):
+    for make, finest in ((Adam, 30), (SGD, 29)):
         optimizer = make([p], lr=1e-3)
         optimizer.calibrate(closure, 1)
-        assert optimizer.format.scale_g == 30
+        assert optimizer.format.scale_g == finest  # SGD's rate would have too few units
         assert optimizer.format.clip > 1000
 
 

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from producer.schedules import declare  # noqa: E402
+from schemas.ranges import ITEM_CAPS  # noqa: E402
 from tests.optim.models import mlp, parameter, train, weights  # noqa: E402
 from tests.statement.runs import OPS, Step, outside  # noqa: E402
 from zk_autograd.errors import FormatError, UsageError  # noqa: E402
@@ -99,6 +100,14 @@ def test_a_group_without_decay_does_not_decay_beside_one_that_does(make: Any) ->
 def test_groups_that_one_circuit_cannot_prove_are_refused(make: Any, first: Any, second: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make([{"params": [parameter(0.0)], **first}, {"params": [parameter(1.0)], **second}])
+
+
+def test_more_groups_than_a_run_can_declare_are_refused() -> None:
+    assert ITEM_CAPS["groups"] == ITEM_CAPS["rates"] == 16
+    make = lambda count: SGD([{"params": [parameter(0.0)]} for _ in range(count)])  # noqa: E731
+    assert len(make(16).groups) == 16
+    with pytest.raises(UsageError, match="at most 16 parameter groups, got 17"):
+        make(17)
 
 
 def test_a_group_of_frozen_parameters_only_is_refused() -> None:

@@ -26,5 +26,18 @@ def line(seed: int, batch: int) -> Task:
     return Task(model, loss)
 
 
+def fading(seed: int, batch: int) -> Task:
+    """:func:`line` with a loss that becomes less steep by the step."""
+    task = line(seed, batch)
+    return Task(task.model, lambda step: task.loss(step) * 2.0 ** -(5 + 2 * step))
+
+
+def grouped(seed: int, batch: int) -> Task:
+    """:func:`line` with the bias in a group of its own."""
+    task = line(seed, batch)
+    weight, bias = task.model.parameters()
+    return Task(task.model, task.loss, [{"params": [weight]}, {"params": [bias], "lr": 1e-4, "betas": (0.5, 0.999)}])
+
+
 def nothing(seed: int, batch: int) -> None:
     """Not a task."""

@@ -139,6 +139,8 @@ class Rule:
             if target not in _WIDE:  # the whole quantity, of which a high digit is taken later
                 e = e | dict.fromkeys(_WIDE.keys() & e.keys(), 0)
             at_0, at_1 = (self.bounds(e | {target: x})[bound] for x in (0, 1))
+            if at_0 == at_1:  # a lie has made the divisor 0
+                continue
             remainder = signed(at_0) % max(1, abs(signed(at_1 - at_0)))
             e = self.solve(e, target, bound, remainder)
             e = e | {target: signed(e[target])}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,26 +12,15 @@ import torch
 from torch.optim.optimizer import ParamsT
 
 from zk_autograd.errors import FormatError, UsageError
-from zk_autograd.fixed_point import Format, ParameterBlock
+from zk_autograd.fixed_point import Format
 from zk_autograd.optim.advance import advance_parts
-from zk_autograd.optim.advice import choose_format
-from zk_autograd.optim.blocks import (
-    MAX_BLOCKS,
-    MAX_PUBLIC,
-    Piece,
-    Span,
-    as_blocks,
-    as_spans,
-    merged,
-    needed_clip,
-    pieces,
-)
+from zk_autograd.optim.blocks import Span, as_spans
 from zk_autograd.optim.groups import rules_of
 from zk_autograd.optim.layout import FlatParameters
-from zk_autograd.optim.record import Ints, StepRecord, as_array
-from zk_autograd.optim.rescale import Change, wanted_shift
+from zk_autograd.optim.record import StepRecord
 from zk_autograd.optim.saved import saved_spans, saving
-from zk_autograd.statement import UNCHANGED, Public, Resolution, Statement
+from zk_autograd.optim.scaled import Scaled
+from zk_autograd.statement import UNCHANGED, Public, Resolution
 
 MISSING = ("error", "zero")
 
@@ -46,7 +35,7 @@ class _Taken:
     largest: tuple[float, ...]
 
 
-class FixedPointOptimizer(torch.optim.Optimizer):
+class FixedPointOptimizer(Scaled):
     """A torch optimizer whose steps are those of a :class:`~zk_autograd.statement.Statement`, to the last bit.
 
     The state is int64, one flat vector per name of the statement's state, over the parameters that require a gradient
@@ -111,104 +100,15 @@ class FixedPointOptimizer(torch.optim.Optimizer):
                 raise UsageError(
                     f"optimizer: parameter group {number} has no parameter that requires a gradient: leave it out"
                 )
-        self._spans = as_spans(self._blocks([replace(p, clip=self._groups[p.group].clip) for p in self._pieces(None)]))
+        declared = [replace(piece, clip=self._groups[piece.group].clip) for piece in self._pieces(None)]
+        self._spans = as_spans(self._blocks(declared, self._choose))
         self._rates()
         self.requantize()
-
-    def _pieces(self, size: int | None) -> list[Piece]:
-        """The covered parameters in pieces of ``size`` within each group; in tensors, where a step depends on sums."""
-        if not self._statement.carries:
-            return pieces(self._counts, size)
-        covered = ((i, p) for i, group in enumerate(self.param_groups) for p in group["params"] if p.requires_grad)
-        return [Piece(i, p.numel(), 0.0) for i, p in covered if p.numel()]
-
-    def _blocks(self, found: Sequence[Piece]) -> list[ParameterBlock]:
-        """Pieces with formats, joined to as few blocks as there can be."""
-        integers = len(self._statement.public)
-        if not self._statement.carries:
-            return merged(found, integers, self._choose)
-        if len(found) > (limit := min(MAX_BLOCKS, MAX_PUBLIC // integers)):
-            raise UsageError(f"optimizer: {len(found)} tensors are that many layers, a run has at most {limit}")
-        return [ParameterBlock(piece.group, piece.count, self._choose(piece.group, piece.clip)) for piece in found]
-
-    def _choose(self, group: int, clip: float) -> Format:
-        """The format of a group for gradients up to ``clip``."""
-        rule = self._groups[group]
-        return choose_format(self._statement, rule.hyper, rule.max_lr, clip, self._P)
 
     @staticmethod
     @abstractmethod
     def _rule(group: dict[str, Any]) -> tuple[str, dict[str, float]]:
         """The statement's name and hyper-parameters, from a parameter group."""
-
-    # What is declared of a run.
-
-    @property
-    def statement(self) -> Statement:
-        """The rule that every step obeys."""
-        return self._statement
-
-    @property
-    def groups(self) -> list[dict[str, float]]:
-        """The statement's hyper-parameters by its own names, for each parameter group of the run."""
-        return [dict(rule.hyper) for rule in self._groups]
-
-    @property
-    def max_lrs(self) -> list[float]:
-        """The largest learning rate that :meth:`step` takes, of each group."""
-        return [rule.max_lr for rule in self._groups]
-
-    @property
-    def blocks(self) -> list[ParameterBlock]:
-        """The covered parameters in committed order, as blocks of one format each, as they are now."""
-        return as_blocks(self._spans)
-
-    @property
-    def format(self) -> Format:
-        """The fixed-point format of a run with one block; UsageError if there are several: see :attr:`blocks`."""
-        self._only(self._spans, "blocks")
-        return self._spans[0].format
-
-    @property
-    def hyper(self) -> dict[str, float]:
-        """The hyper-parameters of a run with one group; UsageError if there are several: see :attr:`groups`."""
-        self._only(self._groups, "groups")
-        return self.groups[0]
-
-    @property
-    def max_lr(self) -> float:
-        """The largest learning rate of a run with one group; UsageError if there are several: see :attr:`max_lrs`."""
-        self._only(self._groups, "groups")
-        return self._groups[0].max_lr
-
-    @staticmethod
-    def _only(found: Sequence[object], what: str) -> None:
-        if len(found) > 1:
-            raise UsageError(f"optimizer: it has {len(found)} {what}, not one")
-
-    @property
-    def P(self) -> int:
-        """Size of the circuit's look-up table."""
-        return int(self._P)
-
-    @property
-    def parameter_count(self) -> int:
-        """Covered parameters (elements)."""
-        return self._flat.count
-
-    @property
-    def step_count(self) -> int:
-        """Steps taken so far."""
-        return int(self._step)
-
-    @property
-    def last_step(self) -> StepRecord | None:
-        """The last step; None before the first, and after :meth:`load_state_dict`."""
-        return self._last
-
-    def state_arrays(self) -> dict[str, Ints]:
-        """The current state by name, int64 of shape (parameters,), read-only."""
-        return {name: as_array(self._integers[name]) for name in self._statement.state}
 
     # What a training loop does.
 
@@ -286,95 +186,6 @@ class FixedPointOptimizer(torch.optim.Optimizer):
         self._step = 0
         self._last = None
         self._shifts, self._largest = (), [0.0] * len(self._spans)
-
-    # Formats.
-
-    @torch.no_grad()
-    def calibrate(
-        self, closure: Callable[[int], Any], batches: int, *, headroom: float = 4.0, block: int | None = None
-    ) -> None:
-        """Chooses formats from the gradients of the first batches, before the first step.
-
-        Each block's clipping bound becomes the power of two at or above ``headroom`` times its largest gradient
-        element, whatever ``clip`` was declared; a block without any gradient keeps the declared bound. No step is
-        taken; then the weights are rounded to the new formats.
-
-        Args:
-            closure: computes the loss of batch ``1``, ``2`` … and calls ``backward()``.
-            batches: how many.
-            headroom: how much larger gradients may become; each bit of it costs one of resolution.
-            block: parameters that are looked at together, within each group and in flat order: the shard size of the
-                circuit (:func:`zk_autograd.proofs.shard_size`) or a multiple. None: a group is one block. LAMB's blocks
-                are its layers, whatever is given.
-        Raises:
-            UsageError: a step was taken already, or an argument makes no sense.
-            FormatError: a gradient is not finite, or no format fits.
-        """
-        if self._step:
-            raise UsageError(f"optimizer: formats are chosen before the first step; {self._step} were taken")
-        if batches < 1 or not 1.0 <= headroom < math.inf or (block is not None and block < 1):
-            raise UsageError(
-                "optimizer: expected batches and block of at least 1 and a headroom of at least 1, "
-                f"got {batches}, {block}, {headroom}"
-            )
-        found = self._pieces(block)
-        spans = as_spans([ParameterBlock(p.group, p.count, self._spans[0].format) for p in found])
-        largest = [0.0] * len(found)
-        for batch in range(1, batches + 1):
-            self.zero_grad()
-            with torch.enable_grad():
-                closure(batch)
-            self._check_parameters()
-            measured = self._flat.largest_gradients(spans, self._missing_as_zero)
-            largest = [max(pair) for pair in zip(largest, measured, strict=True)]
-        self.zero_grad()
-        clips = [
-            needed_clip(most, headroom, self._groups[piece.group].clip, self._P)
-            for most, piece in zip(largest, found, strict=True)
-        ]
-        found = [replace(piece, clip=clip) for piece, clip in zip(found, clips, strict=True)]
-        self._spans = as_spans(self._blocks(found))
-        self.requantize()
-
-    @torch.no_grad()
-    def rescale(self, shifts: Sequence[int] | None = None, *, headroom: float = 4.0) -> tuple[int, ...]:
-        """Changes the blocks' scales of gradients with the next step; for where an epoch begins.
-
-        Args:
-            shifts: by how many bits each block's scale becomes finer. None: by as much as leaves ``headroom`` over the
-                largest gradient since the last call, and the moments in the table; coarser only where gradients were
-                clipped.
-        Returns:
-            The changes that the next step will make, 0 for none. If a step does not fit the table with them, it is
-            taken without: its record says what was done.
-        Raises:
-            UsageError: before the first step, or another number of changes than blocks.
-            FormatError: a change that was asked for is not allowed, or takes the state out of the table.
-        """
-        if not self._step:
-            raise UsageError("optimizer: scales change between steps, and none was taken; see calibrate()")
-        if shifts is not None and len(shifts) != len(self._spans):
-            raise UsageError(f"optimizer: expected changes for {len(self._spans)} blocks, got {len(shifts)}")
-        rates, found = self._rates(), []
-        for i, span in enumerate(self._spans):
-            change = self._change(i, rates)
-            if shifts is None:
-                found.append(change.best(wanted_shift(self._largest[i], span.format, headroom)))
-            else:
-                if shifts[i]:
-                    change.check(shifts[i])
-                found.append(shifts[i])
-        self._shifts = tuple(found) if any(found) else ()
-        self._largest = [0.0] * len(self._spans)
-        return tuple(found)
-
-    def _change(self, block: int, rates: tuple[float, ...]) -> Change:
-        """A block before the next step."""
-        span = self._spans[block]
-        rule, lr, state = (
-            self._groups[span.group], rates[span.group], {name: x[span.part] for name, x in self._integers.items()}
-        )  # fmt: skip
-        return Change(self._statement, rule.hyper, rule.max_lr, self._P, lr, self._step + 1, span, state)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's while the optimizer is being made; UsageError afterwards."""

@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 from zk_autograd.errors import UsageError
 from zk_autograd.statement import Statement, statement
 
+MAX_GROUPS = 16
+"""Most groups that a run's start can declare."""
+
 Rule: TypeAlias = Callable[[dict[str, Any]], tuple[str, dict[str, float]]]
 """From a parameter group, the name of its statement and its hyper-parameters."""
 
@@ -28,9 +31,11 @@ def rules_of(groups: Sequence[Mapping[str, Any]], rule: Rule) -> tuple[Statement
     A group without weight decay has, beside one with it, a decay of 0.
 
     Raises:
-        UsageError: the groups need different statements, or differ in ``maximize``.
+        UsageError: there are too many, they need different statements, or differ in ``maximize``.
         FormatError: a hyper-parameter is outside what the statement can express.
     """
+    if len(groups) > MAX_GROUPS:
+        raise UsageError(f"optimizer: expected at most {MAX_GROUPS} parameter groups, got {len(groups)}")
     decaying = next((group["weight_decay"] for group in groups if group["weight_decay"]), None)
     name, found = "", []
     for i, group in enumerate(groups):

@@ -144,13 +144,8 @@ class Adam(Statement):
         limit = room // self.root_scale >> self.guard // 2
         return limit - l2_room(hyper["weight_decay"], limit, scale_g) if self._decay == "l2" else limit
 
-    def check_room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> None:
-        limit = self._limit(hyper, fmt.scale_g, P)
-        if fmt.clip > limit or fmt.guard != self.guard:
-            raise FormatError(
-                f"{self.name}: at a scale of 2^{fmt.scale_g} eps and decay leave room for gradients up to {limit} and "
-                f"{self.guard} guard bits, the format has {fmt.clip} and {fmt.guard}"
-            )
+    def room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> int:
+        return self._limit(hyper, fmt.scale_g, P) if fmt.guard == self.guard else 0
 
     @classmethod
     def reach(cls, hyper: Hyper, P: int) -> float:

@@ -180,7 +180,7 @@ class Statement(ABC):
         return pub
 
     def check_shift(self, hyper: Hyper, max_lr: float, fmt: Format, shift: int, P: int) -> Format:
-        """The format after ``scale_g`` has grown by ``shift`` bits; its other numbers stay.
+        """The format after ``scale_g`` has grown by ``shift`` bits; its bound may have to shrink, by less than half.
 
         Raises:
             FormatError: 1. that is no format, or learning rates are not resolved in it; 2. an honest step could leave
@@ -190,15 +190,20 @@ class Statement(ABC):
         new = replace(fmt, scale_g=fmt.scale_g + shift)
         self.check_rate(max_lr, new, P)
         # 2. room
-        self.check_room(hyper, max_lr, new, P)
+        clip = min(fmt.clip, self.room(hyper, max_lr, new, P))
+        if 2 * clip <= fmt.clip:
+            raise FormatError(
+                f"{self.name}: at a scale of 2^{new.scale_g} eps, decay and the largest rate leave room for gradients "
+                f"up to {clip}, not for half of {fmt.clip}"
+            )
         # 3. integers: those in question do not depend on the step, nor on its rate
         self.step_integers(hyper, max_lr, 2, new, P, shift)
-        return new
+        return replace(new, clip=clip)
 
-    def check_room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> None:
-        """Raises FormatError if gradients up to ``fmt.clip`` do not fit the table beside the rest of a step.
+    def room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> int:
+        """The largest gradient for which no honest step leaves the table, at the format's scales; at most 0: none.
 
-        Exact: an auditor comes to the same verdict. Only asked where :attr:`rescales` is not None.
+        Exact: an auditor comes to the same number. Only asked where :attr:`rescales` is not None.
         """
         raise FormatError(f"{self.name}: its scales cannot change during a run")
 

@@ -88,14 +88,11 @@ class SGD(Statement):
         """``|dw| < P/2``, less what the weights' own decay takes of it."""
         return math.floor((P // 2 - 1) * (1 - DECAY_SHARE * bool(hyper.get("weight_decay"))))
 
-    def check_room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> None:
+    def room(self, hyper: Hyper, max_lr: float, fmt: Format, P: int) -> int:
         # As in choose_format, over fractions: A grows where the scale of gradients falls.
         rate = Fraction(max_lr) * P * Fraction(2) ** (fmt.scale_w - fmt.scale_g)
-        if (rate + 16) * self._reach(hyper, fmt.clip, fmt.scale_g, P) > self._limit(hyper, P) * P:
-            raise FormatError(
-                f"{self.name}: at a scale of 2^{fmt.scale_g} the largest rate takes gradients of {fmt.clip} out of a "
-                f"table of {P}"
-            )
+        fits = (rate + 16) * self._reach(hyper, fmt.clip, fmt.scale_g, P) <= self._limit(hyper, P) * P
+        return fmt.clip if fits else 0
 
     def _reach(self, hyper: Hyper, fixed: int, scale_g: int, P: int) -> int:
         """The largest ``|x|`` over all gradient sequences, the step being ``A*x`` up to rounding."""

@@ -107,8 +107,8 @@ def negated(rule: Rule, e: Element) -> Iterator[Element]:
 
 @attack(LIES)
 def values_exchanged(rule: Rule, e: Element) -> Iterator[Element]:
-    """Any two of gradient, new state and hints exchanged: m' and v', s and h', e and g."""
-    for a, b in combinations(["g", *rule.targets], 2):
+    """Any two of new state and hints exchanged: m' and v', s and h', w' and d."""
+    for a, b in combinations(rule.targets, 2):
         yield e | {a: e[b], b: e[a]}
 
 
