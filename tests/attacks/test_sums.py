@@ -1,6 +1,6 @@
 """Attacks on sums over a layer: LAMB's trust ratio is right only if every shard is counted, once, in its own layer.
 
-A run of two layers of two shards, one step, with real proofs of a circuit of 2^13 rows. Whoever attacks here holds all
+A run of two layers of two shards, one step, with real proofs of a circuit of 2^12 rows. Whoever attacks here holds all
 keys but the auditor's, makes proofs that verify, and commits to what they are about.
 """
 
@@ -52,7 +52,7 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> Layers:
     folder = tmp_path_factory.mktemp("layers")
     made = Home(folder / "made")
     system = Ezkl()
-    circuit = system.set_up(LAMB, Profile("tiny", 13, 3, 270), system.dev_srs(made.path, 13), made.path)
+    circuit = system.set_up(LAMB, Profile("tiny", 12, 3, 270), system.dev_srs(made.path, 12), made.path)
     pipe = pipeline(linked_home(folder / "home", circuit), folder, circuit)
     run_id = pipe.train(1, layers=LAYERS)
     assert pipe.prove() == sum(LAYERS)
