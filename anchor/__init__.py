@@ -14,7 +14,7 @@ from anchor.base import (
     check_live,
     verify_progress,
 )
-from zk_autograd.errors import DecodeError, UsageError
+from zk_autograd.errors import DecodeError, UsageError, VerificationError
 
 __all__ = [
     "Anchor",
@@ -24,6 +24,7 @@ __all__ = [
     "ReceiptFacts",
     "check_live",
     "open_anchor",
+    "require_beacon",
     "verify_chain",
     "verify_progress",
     "verify_receipt",
@@ -72,6 +73,24 @@ def verify_chain(receipts: Sequence[bytes], identity: str) -> list[ReceiptFacts]
     for receipt in receipts:
         _require_receipt_size(receipt)
     return _backend(identity, "anchor identity").verify_chain(receipts, identity)
+
+
+def require_beacon(identity: str) -> None:
+    """An anchor of this identity may draw a run's shards.
+
+    Raises:
+        VerificationError: it is no identity, or its receipts hold nothing that could not be known beforehand.
+    """
+    try:
+        backend = _backend(identity, "beacon")
+        backend.check_identity(identity)
+    except UsageError as error:
+        raise VerificationError(str(error)) from None
+    if not backend.draws:
+        raise VerificationError(
+            f"beacon: receipts of {backend.scheme}: anchors hold nothing that nobody could know before the anchor "
+            "answered: whoever can compute the draw can try commitments until it misses a cheat"
+        )
 
 
 def _backend(name: str, what: str) -> type[Anchor]:

@@ -55,6 +55,7 @@ class ReceiptFacts:
         size: number of leaves.
         root: root at that size, 32 bytes.
         checkpoint: SHA-256 of the checkpoint's note, where the backend binds it; else None.
+        randomness: 32 bytes that nobody could know before the anchor answered; None where a backend has none.
     """
 
     anchor: str
@@ -62,6 +63,7 @@ class ReceiptFacts:
     size: int
     root: bytes
     checkpoint: bytes | None = None
+    randomness: bytes | None = None
 
     @property
     def head(self) -> Head:
@@ -87,6 +89,9 @@ class Anchor(ABC):
     scheme: ClassVar[str]
     """URI scheme; also the first part of every identity of this backend."""
 
+    draws: ClassVar[bool] = False
+    """Whether every receipt has randomness, and counters are 1, 2, 3 …: whether it may be a sampled run's beacon."""
+
     uri: str
     """As given, with any secret removed."""
 
@@ -106,6 +111,18 @@ class Anchor(ABC):
         Raises:
             AnchorError: the backend cannot be reached.
         """
+
+    def establish(self) -> str:
+        """The identity; an anchor that can be made without raising its counter is made if it is not there.
+
+        Raises:
+            AnchorError: the backend cannot be reached.
+            UsageError: this backend has no identity before its counter is raised first.
+        """
+        identity = self.identity()
+        if identity is None:
+            raise UsageError(f"{self.uri}: has no identity before its first receipt; run zk-anchor first")
+        return identity
 
     @abstractmethod
     def head(self) -> Head | None:
@@ -147,6 +164,12 @@ class Anchor(ABC):
         """The receipt of the head; None if nothing was anchored."""
         head = self.head()
         return self.receipt_for(head.counter) if head else None
+
+    @classmethod
+    def check_identity(cls, identity: str) -> None:
+        """Raises UsageError unless ``identity`` has the form of this backend's."""
+        if not identity.startswith(f"{cls.scheme}:"):
+            raise UsageError(f"anchor identity: expected one that begins with {cls.scheme}:")
 
     @classmethod
     @abstractmethod

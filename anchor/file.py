@@ -1,9 +1,11 @@
 """``file:PATH``: an anchor in a local file. For development and tests only.
 
 Whoever can write the file can put back an older copy of it, or make another one: the receipts are hash-chained,
-not signed. What it does give is the whole contract of an anchor, with nothing to install: compare-and-set between
-processes (flock), durability (file and directory are fsynced before it answers), and a roll-back that
-:func:`anchor.check_live` sees as long as the receipts were published elsewhere. The file must be on a local disk.
+not signed, and what they hold as randomness is drawn anew by who puts back an older copy and asks again. So a sampled
+run whose beacon it is (docs/sampling.md) is one for development, too. What it does give is the whole contract of an
+anchor, with nothing to install: compare-and-set between processes (flock), durability (file and directory are fsynced
+before it answers), and a roll-back that :func:`anchor.check_live` sees as long as the receipts were published
+elsewhere. The file must be on a local disk.
 
 The file is a header (64 bytes: a magic of 32, and 32 random bytes that make the anchor's identity) and the records
 of :mod:`anchor.file_record`. Bytes after the last whole record are what a crash left of a write that was never
@@ -34,7 +36,7 @@ from anchor.file_record import (
 )
 from zk_autograd.errors import AnchorError, DecodeError, UsageError, VerificationError
 
-_MAGIC = b"zk-autograd file anchor v1\n".ljust(32, b"\0")
+_MAGIC = b"zk-autograd file anchor v2\n".ljust(32, b"\0")
 _HEADER_BYTES = 64
 _READ_RECORDS = 4096
 
@@ -43,6 +45,7 @@ class FileAnchor(Anchor):
     """An anchor in a local file; see the module's text for what it can and cannot do."""
 
     scheme = "file"
+    draws = True
 
     def __init__(self, path: Path, *, lock_timeout: float = 30.0, fsync: Callable[[int], None] = os.fsync) -> None:
         """
@@ -69,6 +72,18 @@ class FileAnchor(Anchor):
     def identity(self) -> str | None:
         self.head()
         return identity_text(self._anchor_id) if self._anchor_id else None
+
+    def establish(self) -> str:
+        """Writes the header of an empty anchor if the file is not there."""
+        with self._locked(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as fd:
+            assert fd is not None  # made if it was not there
+            self._load(fd)
+            if self._anchor_id is None:
+                header = _new_header()
+                _write(fd, header, 0)
+                self._persist(fd)
+                self._anchor_id = hashlib.sha256(header).digest()
+            return identity_text(self._anchor_id)
 
     def head(self) -> Head | None:
         with self._locked(os.O_RDONLY, fcntl.LOCK_SH) as fd:
@@ -104,6 +119,10 @@ class FileAnchor(Anchor):
                 raise AnchorError(f"{self.uri}: the file is not there")
             record = self._append(fd, last, size, root, checkpoint)
         return _receipt(record)
+
+    @classmethod
+    def check_identity(cls, identity: str) -> None:
+        identity_bytes(identity)
 
     @classmethod
     def verify_receipt(cls, receipt: bytes, identity: str) -> ReceiptFacts:
@@ -190,10 +209,11 @@ class FileAnchor(Anchor):
         return last
 
     def _append(self, fd: int, last: Record | None, size: int, root: bytes, checkpoint: bytes) -> Record:
-        header = b"" if self._anchor_id else _MAGIC + os.urandom(_HEADER_BYTES - len(_MAGIC))
+        header = b"" if self._anchor_id else _new_header()
         anchor_id = self._anchor_id or hashlib.sha256(header).digest()
         counter, previous = (last.counter + 1, last.digest) if last else (1, anchor_id)
-        record = Record(anchor_id, counter, size, root, checkpoint, previous)
+        randomness = os.urandom(32)  # the request has been accepted: who asked cannot take it back
+        record = Record(anchor_id, counter, size, root, checkpoint, randomness, previous)
         end = 0 if header else _offset(counter - 1)
         try:
             _write(fd, header + record.encode(), end)
@@ -223,6 +243,10 @@ class FileAnchor(Anchor):
                 raise VerificationError(f"{self.uri}: it was cut short while being read")
             data += chunk
         return data
+
+
+def _new_header() -> bytes:
+    return _MAGIC + os.urandom(_HEADER_BYTES - len(_MAGIC))
 
 
 def _offset(index: int) -> int:

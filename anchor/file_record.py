@@ -1,4 +1,4 @@
-"""Records of the ``file:`` anchor: 176 bytes each, hash-chained. A record is its own receipt. Pure; no files here.
+"""Records of the ``file:`` anchor: 208 bytes each, hash-chained. A record is its own receipt. Pure; no files here.
 
 ====== ===== ==========================================================
 offset bytes content
@@ -8,8 +8,9 @@ offset bytes content
 40     8     tree size, big-endian
 48     32    root
 80     32    SHA-256 of the checkpoint's note
-112    32    hash of the record before; of the first one: the anchor id
-144    32    SHA-256 over ``zk-autograd/file-anchor/v1\\0`` and the above
+112    32    randomness: drawn after the request was accepted
+144    32    hash of the record before; of the first one: the anchor id
+176    32    SHA-256 over ``zk-autograd/file-anchor/v2\\0`` and the above
 ====== ===== ==========================================================
 """
 
@@ -25,27 +26,30 @@ from anchor.base import Head, ReceiptFacts, verify_progress
 from zk_autograd.errors import DecodeError, UsageError, VerificationError
 from zk_autograd.merkle import MAX_SIZE
 
-_DOMAIN = b"zk-autograd/file-anchor/v1\0"
-_BODY = struct.Struct(">32sQQ32s32s32s")
+_DOMAIN = b"zk-autograd/file-anchor/v2\0"
+_BODY = struct.Struct(">32sQQ32s32s32s32s")
 RECORD_BYTES = _BODY.size + 32
 _IDENTITY = re.compile(r"file:([0-9a-f]{64})", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One advance. All hashes are 32 bytes."""
+    """One advance. All hashes, and the randomness, are 32 bytes."""
 
     anchor_id: bytes
     counter: int
     size: int
     root: bytes
     checkpoint: bytes
+    randomness: bytes
     previous: bytes
 
     @property
     def body(self) -> bytes:
         """The bytes that the record's hash covers."""
-        return _BODY.pack(self.anchor_id, self.counter, self.size, self.root, self.checkpoint, self.previous)
+        return _BODY.pack(
+            self.anchor_id, self.counter, self.size, self.root, self.checkpoint, self.randomness, self.previous
+        )
 
     @property
     def digest(self) -> bytes:
@@ -60,7 +64,8 @@ class Record:
     @property
     def facts(self) -> ReceiptFacts:
         """The record as a receipt's facts."""
-        return ReceiptFacts(identity_text(self.anchor_id), self.counter, self.size, self.root, self.checkpoint)
+        anchor = identity_text(self.anchor_id)
+        return ReceiptFacts(anchor, self.counter, self.size, self.root, self.checkpoint, self.randomness)
 
     def encode(self) -> bytes:
         """The record in its file, and as a receipt: RECORD_BYTES."""

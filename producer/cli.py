@@ -8,9 +8,11 @@ import json
 import math
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from producer.sampling import add_sampling, check_sampling, sampling_terms
 from zk_autograd.cli import run_command
 from zk_autograd.errors import UsageError
 from zk_autograd.home import Home, default_home
@@ -20,6 +22,7 @@ from zk_autograd.proofs.store import find_circuit, make_circuit
 _EPILOG = """examples:
   zk-train --steps 100                                     digits, Adam, the log in the home folder
   zk-train --steps 50 --optimizer sgd --momentum 0.9 --lr 0.05 --log kafka://localhost:9092
+  zk-train --steps 50 --prove sample:2                     proves two shards of each step, drawn once it is anchored
   zk-train --steps 20 --task mypackage.mymodel:task        your own model and loader, see docs/own-model.md
 A run that was interrupted goes on with the same --run-name.
 """
@@ -106,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
         help="refuse a step whose gradient loses more than this share of its norm to rounding and clipping "
         "(default: 1, never)",
     )  # fmt: skip
+    add_sampling(p)
     p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
     p.add_argument(
         "--run-name", help="name of the run; an unfinished run of this name goes on (default: from the time)"
@@ -188,6 +192,7 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError(f"--epoch-steps: expected at least 0, got {args.epoch_steps}")
     if not 0 <= args.max_rounding <= 1:
         raise UsageError(f"--max-rounding: expected 0 to 1, got {args.max_rounding}")
+    check_sampling(args)
     if args.lr is not None and not (math.isfinite(args.lr) and args.lr > 0):
         raise UsageError(f"--lr: expected a learning rate above 0, got {args.lr!r}")
     if args.calibrate < 0:
@@ -198,7 +203,6 @@ def _run(args: argparse.Namespace) -> int:
         import torch
     except ImportError:
         raise UsageError("zk-train needs torch: pip install 'zk-autograd[train]'") from None
-    from producer.declaration import Terms
     from producer.precision import calibrate, parameter_groups
     from producer.recorder import Recorder
     from producer.run_files import run_facts
@@ -225,6 +229,8 @@ def _run(args: argparse.Namespace) -> int:
     options["--lr, --lr-schedule or --steps"] = " ".join(f"{s.kind} {s.values}" for s in schedules)
     options |= {"--no-decay-on-bias": args.no_decay_on_bias, "--calibrate": args.calibrate, "--rescale": args.rescale}
     options |= {"--epoch-steps": args.epoch_steps, "--max-rounding": args.max_rounding}
+    terms = replace(sampling_terms(args, home), epoch_steps=args.epoch_steps, max_rounding=args.max_rounding)
+    options["--prove, --beacon or --window"] = f"{terms.sampled} {terms.beacon} {terms.window}"
 
     def training() -> bytes:
         out = io.BytesIO()
@@ -251,7 +257,6 @@ def _run(args: argparse.Namespace) -> int:
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])
 
-    terms = Terms(epoch_steps=args.epoch_steps, max_rounding=args.max_rounding)
     url = args.log or f"sqlite:///{home.path.absolute()}/log.db"
     name = args.run_name or time.strftime("run-%Y%m%d-%H%M%S")
     with open_event_log(url) as log:
@@ -267,7 +272,7 @@ def _run(args: argparse.Namespace) -> int:
         try:
             _tell(
                 f"run {recorder.run_id.hex()}  ({name})  {rule}, {optimizer.parameter_count} parameters in "
-                f"{recorder.shards} shard(s) of {circuit.shard}, log {log.url}"
+                f"{recorder.shards} shard(s) of {circuit.shard}, {_undertaken(terms)}log {log.url}"
             )
             try:
                 _train(args, task, optimizer, scheduler, recorder, training)
@@ -278,6 +283,10 @@ def _run(args: argparse.Namespace) -> int:
         finally:
             recorder.close()
     return 0
+
+
+def _undertaken(terms: Any) -> str:
+    return f"{terms.sampled} of them drawn by {terms.beacon} and proven, " if terms.sampled else ""
 
 
 def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, recorder: Any, training: Any) -> None:

@@ -23,6 +23,7 @@ FULL: dict[str, Any] = {
     "circuits": [ID, OTHER_ID],
     "ledger_keys": [OTHER_ID],
     "anchors": {"file:0a1b": "file:///var/anchor"},
+    "min_sampled": 4,
 }
 
 
@@ -40,6 +41,7 @@ def test_a_policy_says_what_its_file_says(tmp_path: Path) -> None:
         circuits=frozenset({bytes.fromhex(ID), bytes.fromhex(OTHER_ID)}),
         ledger_keys=frozenset({bytes.fromhex(OTHER_ID)}),
         anchors={"file:0a1b": "file:///var/anchor"},
+        min_sampled=4,
     )
 
 
@@ -54,6 +56,13 @@ def test_the_shortest_policy_trusts_no_evidence_and_no_local_srs(tmp_path: Path)
     assert policy.roots == {}
     assert policy.srs_classes == {"CEREMONY"}
     assert not policy.first_use
+
+
+@pytest.mark.parametrize("value", [0, -1, True, False, "2", 2.0, [2]])
+def test_a_number_of_shards_is_one(tmp_path: Path, value: object) -> None:
+    with pytest.raises(UsageError, match="min_sampled: expected a number of shards"):
+        load(tmp_path, FULL | {"min_sampled": value})
+    assert load(tmp_path, {"version": 1}).min_sampled is None, "without it, every shard has to be proven"
 
 
 def test_no_circuits_and_any_circuit_are_two_things(tmp_path: Path) -> None:

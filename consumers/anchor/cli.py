@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 from anchor import open_anchor
@@ -15,6 +16,7 @@ from zk_autograd.home import Home
 
 _EPILOG = """examples:
   zk-anchor                                        anchors the home's log in a file (development only)
+  zk-anchor --init --anchor file:/mnt/other/anchor prints its identity, before anything is anchored
   zk-anchor --anchor file:/mnt/other/anchor --log kafka://localhost:9092
 """
 
@@ -31,6 +33,11 @@ def parser() -> argparse.ArgumentParser:
     add_common(p)
     p.add_argument("--anchor", metavar="URI", help="where to anchor (default: file:HOME/anchor, for development only)")
     p.add_argument(
+        "--init",
+        action="store_true",
+        help="make the anchor if it is not there, print its identity (for policies and sampled runs), and end",
+    )
+    p.add_argument(
         "--origin", default="zk-autograd/ledger", help="the log's name in its checkpoints (default: %(default)s)"
     )
     return p
@@ -38,9 +45,13 @@ def parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     home, report = Home(args.home), Reporter(args.json)
+    anchor = open_anchor(args.anchor or f"file:{home.path.absolute()}/anchor")
+    if args.init:
+        identity = anchor.establish()
+        print(json.dumps({"anchor": anchor.uri, "identity": identity}) if args.json else identity)
+        return 0
     policy = policy_of(args)
     key = home.signing_key("ANCHOR")
-    anchor = open_anchor(args.anchor or f"file:{home.path.absolute()}/anchor")
     with open_event_log(log_url(args)) as log:
         announce(log, home, Role.ANCHOR, key, "zk-anchor-announce")
         runner = AnchorRunner(log, policy, key, args.origin, anchor, report)

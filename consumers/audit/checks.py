@@ -5,11 +5,11 @@
  2  the run's start, its circuit, its SRS class
  3  the chain of events has no gap, fork or repeat
  4  rates and public integers follow the declared schedule
- 5  every step the ledger calls proven has a valid proof of every shard, under the run's circuit
+ 5  every step the ledger calls proven has a valid proof of every shard (that was drawn), under the run's circuit
  6  the proofs' commitments are the steps': before, after, gradient; public integers
- 7  the ledger's entries for the run are complete, in order, and say what the topics say
+ 7  the ledger's entries for the run are complete, in order, and say what the topics say; draws are as the beacon drew
  8  Merkle roots rebuilt; all checkpoints signed, consistent, up to the last entry
- 9  every receipt verifies, is of this log, and counters only grow
+ 9  every receipt verifies, is of this log, and counters only grow; of a run's beacon none is missing
 10  the live counters agree: nothing was rolled back
 11  evidence and SRS classes are allowed by the policy
 
@@ -35,6 +35,7 @@ from consumers.audit.log_checks import (
 )
 from consumers.audit.outcome import Audit
 from consumers.audit.proofs import Verdict
+from consumers.audit.sampled import check_records, check_terms, needed, sampling_of
 from ledger.chain import RunChain
 from schemas.events import StepCommitted, StepProven
 from zk_autograd.errors import VerificationError, ZkAutogradError
@@ -69,10 +70,12 @@ def audit(
     _start(out, found, policy, find_circuit)
     # 3 and 4
     _chain(out, found)
+    sampling = out.sampling = sampling_of(out, found)
     # 5 and 6
     accepted = _proofs(out, found, verify_all)
     # 7
     tree = check_ledger(out, found, accepted)
+    check_records(out, found, sampling)
     # 8
     check_checkpoints(out, found, tree, policy, origin)
     # 9
@@ -81,6 +84,7 @@ def audit(
     check_live_anchors(out, live, tree, held_by(live) if held is None else held)
     # 11
     check_classes(out, found, policy)
+    check_terms(out, sampling, policy)
     # 0 and 1
     _noise(out, found)
     return out
@@ -166,6 +170,11 @@ def _rates(chain: RunChain) -> str:
     return "; ".join(found)
 
 
+def _wanted(out: Audit, step: int, shard: int) -> bool:
+    """Whether a proof of this shard counts: of a sampled run, only those of shards that were drawn."""
+    return out.sampling is None or (step in out.sampling.draws and shard in out.sampling.draws[step])
+
+
 def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, list[list[bytes]]]:
     """Checks 5 and 6; returns per fully proven step, and in shard order, the ids of each shard's valid proofs."""
     chain, circuit = out.chain, out.circuit
@@ -174,7 +183,7 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
     entered = {o.event.step for o in found.ledger if isinstance(o.event, StepProven) and o.event.run_id == out.run_id}
     wanted, shards = out.steps, chain.start.shards
     # A start may declare a million shards: nothing here grows with what is declared, only with what is there.
-    slots = sorted((t, s) for t, s in found.proofs if t in wanted and 0 <= s < shards)
+    slots = sorted((t, s) for t, s in found.proofs if t in wanted and 0 <= s < shards and _wanted(out, t, s))
     candidates = []
     refused: dict[tuple[int, int], Finding] = {}
     for slot in slots:
@@ -207,11 +216,11 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
                 refused.setdefault(slot, Finding(6, str(error)))
     steps: dict[int, list[list[bytes]]] = {}
     for step in wanted:
-        row = accepted[step]
-        if len(row) == shards:
-            steps[step] = [row[shard] for shard in range(shards)]
+        row, those = accepted[step], needed(out, out.sampling, step)
+        if those and len(row) == len(those):
+            steps[step] = [row[shard] for shard in those]
         elif step in entered and step not in unknown:
-            for shard in islice((s for s in range(shards) if s not in row), _NAMED):
+            for shard in islice((s for s in those if s not in row), _NAMED):
                 finding = refused.get((step, shard)) or Finding(
                     5, f"step {step}, shard {shard}: the ledger calls it proven, but there is no proof in the log"
                 )
@@ -220,7 +229,7 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
     waiting = sum(step not in entered for step in wanted)
     proven = sum(map(len, accepted.values()))
     out.checks[6].detail = f"{chain.statement.name} state, gradient and public integers of {proven} shard(s)"
-    out.checks[5].detail = f"{proven} of {len(wanted) * shards} shard proofs"
+    out.checks[5].detail = f"{proven} of {len(wanted) * (chain.start.sampled or shards)} shard proofs"
     if waiting > 0:
         out.unchecked(
             5, f"{waiting} step(s) have no ledger entry yet: wait for zk-prove and zk-ledger, then audit again"

@@ -43,6 +43,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add_reading(p, policy="what the log shows first, printed with the verdict", output="the report as one JSON object")
     p.add_argument("--run", required=True, metavar="ID", help="run id, or its first digits, or its name")
+    p.add_argument(
+        "--min-sampled",
+        type=int,
+        metavar="K",
+        help="without --policy: accept a sampled run of which at least K shards a step are proven",
+    )
     p.add_argument("--dev", action="store_true", help="without --policy: accept simulated evidence and a local SRS")
     p.add_argument(
         "--anchor", action="append", default=[], metavar="URI", help="ask this anchor now (check 10); may be repeated"
@@ -59,10 +65,14 @@ def _policy(args: argparse.Namespace) -> Policy:
     if args.policy:
         if args.dev:
             raise UsageError("--dev goes without --policy: say in the policy file which classes count")
+        if args.min_sampled is not None:
+            raise UsageError("--min-sampled goes without --policy: say it in the policy file (min_sampled)")
         return load_policy(args.policy)
+    if args.min_sampled is not None and args.min_sampled < 1:
+        raise UsageError(f"--min-sampled: expected at least 1, got {args.min_sampled}")
     classes = frozenset({"NITRO", "SEV_SNP"}) | ({"SIMULATED"} if args.dev else frozenset())
     srs = frozenset({"CEREMONY"}) | ({"DEV"} if args.dev else frozenset())
-    return Policy(evidence_classes=classes, srs_classes=srs, first_use=True)
+    return Policy(evidence_classes=classes, srs_classes=srs, min_sampled=args.min_sampled, first_use=True)
 
 
 def _find_run(found: Collected, wanted: str) -> bytes:
@@ -86,7 +96,10 @@ def _trusted(found: Collected, out: Audit, policy: Policy) -> list[str]:
         keys = sorted({o.key_id for o in found.checkpoints})
         lines += [f"ledger key {found.ring.keys[k].public_key.hex()} (pin it: ledger_keys)" for k in keys]
     if policy.anchors is None:
-        lines += [f"anchor {a.anchor} (pin it: anchors)" for a in out.anchors]
+        beacon = out.sampling.beacon if out.sampling else ""
+        lines += [
+            f"anchor {a.anchor}{', which draws,' if a.anchor == beacon else ''} (pin it: anchors)" for a in out.anchors
+        ]
     return lines
 
 

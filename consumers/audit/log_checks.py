@@ -11,7 +11,7 @@ from consumers.audit.collect import Collected
 from consumers.audit.outcome import Audit, Status
 from ledger.chain import RunChain
 from ledger.checkpoint import parse_checkpoint, verify_checkpoint
-from ledger.entries import Entry, leaf_data, run_closed, run_opened, step_proven
+from ledger.entries import NO_CHALLENGE, Entry, leaf_data, run_closed, run_opened, step_proven
 from ledger.epochs import ends_epoch, epoch_closed
 from ledger.note import VerifierKey
 from ledger.tree import Tree
@@ -48,7 +48,8 @@ def check_ledger(out: Audit, found: Collected, accepted: dict[int, list[list[byt
                 kind = "repeated or out of order" if entry.step < expected else f"step {expected} is missing before it"
                 out.violated(7, f"{where}: {kind}")
                 expected = max(expected, entry.step)
-            if entry.step in accepted and not _says(entry, chain, accepted[entry.step]):
+            seed = out.sampling.draws[entry.step].seed if out.sampling and entry.step in accepted else NO_CHALLENGE
+            if entry.step in accepted and not _says(entry, chain, accepted[entry.step], seed):
                 out.violated(7, f"{where}: does not say what the topics say (event, proofs or roots differ)")
             if entry.step > len(chain.steps):
                 out.violated(7, f"{where}: no such step was committed")
@@ -94,14 +95,14 @@ def _closes(entry: EpochClosed, chain: RunChain, last: int, epoch: Tree) -> bool
     return there and leaf_data(entry) == leaf_data(epoch_closed(chain, last, epoch))
 
 
-def _says(entry: StepProven, chain: RunChain, proofs: list[list[bytes]]) -> bool:
-    """Whether the entry is the step's, over one valid proof of each shard.
+def _says(entry: StepProven, chain: RunChain, proofs: list[list[bytes]], seed: bytes) -> bool:
+    """Whether the entry is the step's, over one valid proof of each shard that had to be proven.
 
     A shard has more than one if a prover was restarted. Which of them the ledger met first is not the auditor's to see,
     as a topic's partitions have no common order; so any will do.
     """
     choices = islice(product(*proofs), _CHOICES)
-    return any(leaf_data(entry) == leaf_data(step_proven(chain, entry.step, ids)) for ids in choices)
+    return any(leaf_data(entry) == leaf_data(step_proven(chain, entry.step, ids, seed)) for ids in choices)
 
 
 def check_checkpoints(out: Audit, found: Collected, tree: Tree, policy: Policy, origin: str | None) -> None:

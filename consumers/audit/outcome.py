@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from anchor import ReceiptFacts
 from ledger.chain import RunChain
 from ledger.epochs import epoch_range
 from zk_autograd.proofs.base import Circuit
+
+if TYPE_CHECKING:
+    from consumers.audit.sampled import Sampling
 
 TITLES = (
     "strict decoding",
@@ -59,6 +63,8 @@ class Audit:
     """The only epoch whose proofs are looked at; None: all are."""
     chain: RunChain | None = None
     circuit: Circuit | None = None
+    sampling: Sampling | None = None
+    """What was drawn, of a sampled run; None: all of it has to be proven."""
     proven: int = 0
     proofs_verified: int = 0
     size: int = 0

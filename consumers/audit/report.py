@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from consumers.audit.outcome import Audit, Status
+from consumers.audit.sampled import NOT_SAMPLED
 from consumers.audit.statistics import gradients, gradients_in_words
 
 _MARKS = {Status.PASSED: "ok  ", Status.VIOLATED: "FAIL", Status.UNCHECKED: "–   "}
@@ -14,6 +16,12 @@ _SHOWN = 5
 NOT_PROVEN = (
     "Not proven: that the gradients came from the declared data and model code. "
     "The training enclave's attestation alone vouches for that."
+)
+
+
+FILE_BEACON = (
+    "the beacon is a file: whoever owns it can put back an older copy and draw again until the draw suits. For "
+    "development only."
 )
 
 
@@ -37,19 +45,53 @@ def as_text(out: Audit, name: str) -> str:
         lines.append(f"  epoch {out.epoch} begins with state {before}")
         lines.append(f"  and ends with state {after}. Proofs of other epochs were not verified.")
     lines += [f"  trusted on first use: {text}" for text in out.trusted]
+    lines += _sampled_lines(out)
     lines.append(f"  {NOT_PROVEN}")
     lines.append(f"verdict: {_WORDS[out.exit_code]}{_because(out)}")
     return "\n".join(lines)
 
 
+def _sampled_lines(out: Audit) -> list[str]:
+    if (sampling := out.sampling) is None:
+        return []
+    lines = [
+        f"  sampled: {sampling.count} of {sampling.shards} shards of each step, drawn by {sampling.beacon} "
+        f"(window {sampling.window}). A cheat is drawn with a probability of at least:"
+    ]
+    lines += [f"    {100 * chance.probability:8.4f} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
+    if sampling.abandoned:
+        lines.append(
+            f"  {sampling.abandoned} other sampled run(s) of this log have recorded steps that are not proven: unless "
+            "it still is to be, each is one more try for who may choose which run to show."
+        )
+    if sampling.beacon.startswith("file:"):
+        lines.append(f"  INSECURE draw: {FILE_BEACON}")
+    return [*lines, f"  {NOT_SAMPLED}"]
+
+
+def _sampled(out: Audit) -> dict[str, Any] | None:
+    if (sampling := out.sampling) is None:
+        return None
+    return {
+        "drawn": sampling.count,
+        "shards": sampling.shards,
+        "beacon": sampling.beacon,
+        "window": sampling.window,
+        "detection": [asdict(chance) for chance in sampling.chances(out.proven)],
+        "runs_not_proven": sampling.abandoned,
+        "insecure": FILE_BEACON if sampling.beacon.startswith("file:") else "",
+        "not_proven": NOT_SAMPLED,
+    }
+
+
 def _because(out: Audit) -> str:
     if out.exit_code == 0:
+        of = f"{out.sampling.count} of {out.sampling.shards} shards of " if out.sampling else ""
+        every = f"{of}every one proven, logged and anchored"
         steps, finished = (len(out.chain.steps), out.chain.finished) if out.chain else (0, None)
         if out.epoch is not None:
-            return (
-                f": epoch {out.epoch}, steps {out.steps[0]} to {out.steps[-1]}, every one proven, logged and anchored"
-            )
-        return f"{'' if finished else ' SO FAR'}: {steps} steps, every one proven, logged and anchored" + (
+            return f": epoch {out.epoch}, steps {out.steps[0]} to {out.steps[-1]}, {every}"
+        return f"{'' if finished else ' SO FAR'}: {steps} steps, {every}" + (
             "" if finished else "; the run is not finished"
         )
     wanted = Status.VIOLATED if out.exit_code == 1 else Status.UNCHECKED
@@ -79,6 +121,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "finished": bool(out.chain and out.chain.finished),
         "steps_proven": out.proven,
         "epoch": _epoch(out),
+        "sampled": _sampled(out),
         "proofs_verified": out.proofs_verified,
         "gradients": gradients(out.chain) if out.chain else None,
         "ledger_size": out.size,

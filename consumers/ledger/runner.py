@@ -6,18 +6,20 @@ Its state is the log itself. A new instance first fences the old one off (same t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 
 from consumers.dead_letters import dead_letter
 from consumers.options import Reporter
+from consumers.receipts import check_beacon, verified_receipt
 from ledger.checkpoint import sign_checkpoint, verify_checkpoint
 from ledger.entries import Entry, leaf_data
 from ledger.fold import FindCircuit, Fold, VerifyProof
 from ledger.note import VerifierKey
 from ledger.tree import Tree
 from schemas.events import (
+    Anchored,
     CheckpointIssued,
     DeadLetter,
     EpochClosed,
@@ -56,13 +58,14 @@ class LedgerRunner:
         self._check_ours()  # before anybody is fenced off
         # Opening the producer fences an older instance off: from here on nobody else appends.
         self._producer: Producer = self.log.producer(TRANSACTIONAL_ID)
-        self._fold = Fold(self.find_circuit, self.verify)
+        self._fold = Fold(self.find_circuit, self.verify, lambda identity: check_beacon(identity, self.policy))
         self._ring = KeyRing(self.policy)
         self._verifier = VerifierKey(self.origin, self.key.public_key)
         self._buried = self._dead_letters()
         self._rebuild()
         self._steps: Reader = self.log.reader(["steps"])
         self._proofs: Reader = self.log.reader(["proofs"])
+        self._anchors: Reader | None = None  # while no sampled run is there
 
     def _check_ours(self) -> None:
         """Raises UsageError if the log was begun under another key."""
@@ -154,8 +157,7 @@ class LedgerRunner:
         done: list[Entry] = []
         entries: list[Entry] = []
         refused: list[tuple[Record, object]] = []
-        # A proof follows its step in time, so after the proofs were read every step they can belong to is there.
-        for record in chain(self._steps.read_to_end(), proofs):
+        for record in self._inputs(proofs):
             self._take(record, entries, refused)
             if len(entries) + len(refused) >= BATCH:  # whatever strangers write, no more than this is held in memory
                 self._publish(entries, refused)
@@ -163,6 +165,30 @@ class LedgerRunner:
         if entries or refused:
             self._publish(entries, refused)
         return done + entries
+
+    def _inputs(self, proofs: list[Record]) -> Iterator[Record]:
+        """What is new, causes first.
+
+        A proof follows its step in time, and the receipt that drew its shard. So after the proofs were read, every step
+        and receipt that they can rest on is there.
+        """
+        yield from self._steps.read_to_end()
+        if self._anchors is None and self._fold.draws:
+            self._anchors = self.log.reader(["anchors"])
+        for record in self._anchors.read_to_end() if self._anchors else ():
+            self._take_receipt(record)
+        yield from proofs
+
+    def _take_receipt(self, record: Record) -> None:
+        """Receipts that do not hold are passed over: nobody's step may wait for a stranger's record."""
+        try:
+            event = self._ring.open(record.topic, record.value).event
+            assert isinstance(event, Anchored)
+            facts = verified_receipt(event, self.tree)
+            if facts.randomness is not None:
+                self._fold.receipt(facts)
+        except ZkAutogradError as error:
+            self.report(f"passed over {record.topic}/{record.partition}@{record.offset}: {error}", noise=record.offset)
 
     def _take(self, record: Record, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
         try:
@@ -205,6 +231,8 @@ class LedgerRunner:
         """Closes readers and producer."""
         self._steps.close()
         self._proofs.close()
+        if self._anchors is not None:
+            self._anchors.close()
         self._producer.close()
 
 

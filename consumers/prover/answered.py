@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from consumers.steps_view import StepsView
 from schemas.events import ProofAttached
 from zk_autograd.errors import DecodeError, VerificationError
@@ -14,9 +16,19 @@ class Answered:
     def __init__(self, log: EventLog, view: StepsView) -> None:
         self._reader, self._view = log.reader(["proofs"]), view
         self._slots: set[tuple[bytes, int, int]] = set()
+        self._counts: Counter[bytes] = Counter()
 
     def has(self, run_id: bytes, step: int, shard: int) -> bool:
         """Whether a proof of this slot has been published."""
+        self._read_on()
+        return (run_id, step, shard) in self._slots
+
+    def count(self, run_id: bytes) -> int:
+        """How many proofs of a run have been published."""
+        self._read_on()
+        return self._counts[run_id]
+
+    def _read_on(self) -> None:
         for record in self._reader.read_to_end():
             try:
                 event = self._view.open("proofs", record.value).event
@@ -24,7 +36,7 @@ class Answered:
                 continue
             if isinstance(event, ProofAttached):
                 self._slots.add((event.run_id, event.step, event.shard))
-        return (run_id, step, shard) in self._slots
+                self._counts[event.run_id] += 1
 
     def close(self) -> None:
         """Closes the reader."""

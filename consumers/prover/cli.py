@@ -12,8 +12,9 @@ import sys
 from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
 from consumers.prover.answered import Answered
 from consumers.prover.crew import run_crew
+from consumers.prover.draws import Draws
 from consumers.prover.memory import available, peak, workers
-from consumers.prover.worker import Worker
+from consumers.prover.worker import DRAW_LIMIT, Worker
 from consumers.steps_view import StepsView
 from schemas.events import Role
 from schemas.wire import open_event_log
@@ -60,6 +61,13 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--worker-of", type=int, help=argparse.SUPPRESS)
     p.add_argument(
+        "--draw-limit",
+        type=float,
+        default=DRAW_LIMIT,
+        metavar="SECONDS",
+        help="give up what waits for a draw after so long without news of its run: others go on (default: 3600)",
+    )
+    p.add_argument(
         "--skip-foreign",
         action="store_true",
         help="pass over witnesses whose circuit or data key is not in this home, instead of ending: for a group of "
@@ -69,7 +77,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    for option, value in (("--time-limit", args.time_limit), ("--memory-limit", args.memory_limit)):
+    for option, value in (
+        ("--time-limit", args.time_limit),
+        ("--memory-limit", args.memory_limit),
+        ("--draw-limit", args.draw_limit),
+    ):
         if not (math.isfinite(value) and value > 0):
             raise UsageError(f"{option}: expected a number above 0, got {value}")
     home, report = Home(args.home), Reporter(args.json)
@@ -94,16 +106,18 @@ def _run(args: argparse.Namespace) -> int:
             limits = Limits(args.time_limit, int(args.memory_limit * 2**30))
             circuits = CircuitStore(home.path, policy.circuits)
             answered, partitions = Answered(log, view), log.partitions("witness")
+            draws = Draws(log, view, policy, report)
             worker = Worker(
-                home, circuits, view, answered, group, producer, key, limits, partitions, report, args.skip_foreign
-            )
+                home, circuits, view, answered, group, producer, key, limits, partitions, report, args.skip_foreign,
+                draws, args.draw_limit,
+            )  # fmt: skip
             report(f"proving from {log.url} as {key.key_id.hex()[:12]}", key_id=key.key_id.hex())
             idle = Idle(args.idle_exit)
             while not idle.over:
-                for record in group.poll(timeout=0.5, max_records=1):
-                    worker.take(record)
+                if worker.run_once(timeout=0.5):
                     idle.worked()
             answered.close()
+            draws.close()
         view.close()
     report(f"{worker.proven} proofs published", proven=worker.proven)
     return 0
@@ -112,7 +126,7 @@ def _run(args: argparse.Namespace) -> int:
 def _member(args: argparse.Namespace, number: int) -> list[str]:
     """The command line of one of several provers: this one's, with a name of its own if there is one."""
     words = ["--home", str(args.home), "--group", args.group]
-    for option in ("log", "policy", "idle_exit", "time_limit", "memory_limit"):
+    for option in ("log", "policy", "idle_exit", "time_limit", "memory_limit", "draw_limit"):
         if getattr(args, option) is not None:
             words += [f"--{option.replace('_', '-')}", str(getattr(args, option))]
     words += ["--json"] * args.json + ["--skip-foreign"] * args.skip_foreign

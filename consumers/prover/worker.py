@@ -2,23 +2,27 @@
 
 What is wrong with a message goes to the dead letters, and its offset with it. What is wrong here (a circuit or key that
 is missing, a limit too tight) ends the prover and consumes nothing: another one can still do the work.
+
+A sampled run's witness is proven if its shard is drawn, and only consumed if it is not. While nobody knows, it is held,
+and its partition with it: the others go on, since what it waits for may be a proof of one of theirs.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from consumers.dead_letters import dead_letter
 from consumers.options import Reporter
 from consumers.prover.answered import Answered
 from consumers.prover.check import check_witness
+from consumers.prover.draws import Draws
 from consumers.steps_view import StepsView
 from schemas.events import ProofAttached, Role, RunStarted, WitnessShard
 from schemas.signing import Opened, seal
 from schemas.topics import witness_partition
 from zk_autograd.errors import EventLogError, ProofSystemError, UsageError, VerificationError, ZkAutogradError
-from zk_autograd.eventlog.base import Group, PartitionLostError, Producer, Record
+from zk_autograd.eventlog.base import Group, PartitionLostError, Producer, Record, TopicPartition
 from zk_autograd.home import Home
 from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import Circuit, Committer, Limits
@@ -28,6 +32,21 @@ from zk_autograd.tee.keys import SigningKey, load_data_key
 ATTEMPTS = 2
 """How often a proof is tried."""
 
+BATCH = 64
+"""Of so many witnesses that are not drawn the offsets are committed at once, at most."""
+
+DRAW_LIMIT = 3600.0
+"""Seconds without news of a sampled run after which its witnesses no longer keep others waiting."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A witness that waits for its draw, opened already."""
+
+    record: Record
+    opened: Opened[WitnessShard]
+    start: RunStarted
+
 
 @dataclass
 class Worker:
@@ -36,6 +55,9 @@ class Worker:
     Attributes:
         partitions: of the topic ``witness``.
         skip_foreign: whether witnesses for which the circuit or the data key is not here are passed over.
+        draws: what is drawn of sampled runs; None refuses their witnesses.
+        draw_limit: seconds that a sampled run may go without news before its witnesses are given up.
+        held: the witnesses that wait for a draw, the first of each partition.
     """
 
     home: Home
@@ -49,23 +71,63 @@ class Worker:
     partitions: int
     report: Reporter
     skip_foreign: bool = False
+    draws: Draws | None = None
+    draw_limit: float = DRAW_LIMIT
+    held: dict[TopicPartition, Held] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._committers: dict[bytes, Committer] = {}
+        # By run: since when there is no news, and how much there was.
+        self._waiting: dict[bytes, tuple[float, int]] = {}
+        self._passed: list[Record] = []  # not drawn, and not yet consumed; without their values
         self.proven = 0
 
-    def take(self, record: Record) -> None:
-        """Proves one record, or publishes why not.
+    def run_once(self, timeout: float) -> int:
+        """Takes what it can of the records held, and the next one of other partitions; returns how many it took.
+
+        Raises:
+            EventLogError, UsageError: as :meth:`take`.
+        """
+        taken = 0
+        if self.held and self.draws is not None:
+            self.draws.refresh()
+            for place, each in list(self.held.items()):
+                taken += self.held.get(place) is each and self._take(each.record, each)
+        for record in self.group.poll(timeout=0.0 if taken else timeout, max_records=1, paused=self.held.keys()):
+            if (record.topic, record.partition) in self.held:
+                # The partition was away and came back meanwhile: everything again, from what is committed.
+                self._start_again()
+                break
+            taken += self.take(record)
+        if not taken and self._passed:
+            self._commit([])
+        return taken
+
+    def take(self, record: Record) -> bool:
+        """Proves one record, or publishes why not; False if it has to wait for its draw, and is held.
 
         Raises:
             EventLogError: the log is gone; nothing was lost, the record will be delivered again.
             UsageError: this prover cannot do it, and says why; the record is left to others.
         """
+        return self._take(record, None)
+
+    def _take(self, record: Record, held: Held | None) -> bool:
         out: list[tuple[str, bytes, bytes]] = []
         try:
-            opened, start = self._open(record)
+            opened, start = (held.opened, held.start) if held else self._open(record)
             # A prover that is restarted, or a witness that is played again, must not make a second proof of one
             # witness: it would cost time, and open the same columns at further points.
+            drawn = self._drawn(opened, start)
+            if drawn is None:
+                self.held[record.topic, record.partition] = held or Held(record, opened, start)
+                return False
+            if not drawn:
+                self.held.pop((record.topic, record.partition), None)
+                self._passed.append(replace(record, value=b""))
+                if len(self._passed) >= BATCH:
+                    self._commit([])
+                return True
             if not self.answered.has(opened.event.run_id, opened.event.step, opened.event.shard):
                 out.append(("proofs", opened.event.run_id, self._prove(opened.event, start)))
         except EventLogError:
@@ -83,15 +145,61 @@ class Worker:
             )
             letter = dead_letter(record, Role.PROVER, error, self.key)
             out.append(("dead-letters", record.topic.encode(), letter))
+        self.held.pop((record.topic, record.partition), None)
+        self._passed.append(record)
+        self._commit(out)
+        return True
+
+    def _commit(self, out: list[tuple[str, bytes, bytes]]) -> None:
+        """Publishes what came of the last record, and consumes it with those that were passed over before."""
+        passed, self._passed = self._passed, []
+        last = passed[-1]
         try:
             with self.producer.transaction() as transaction:
                 for topic, key, value in out:
                     transaction.send(topic, key, value)
-                transaction.consumed(self.group, [record])
+                transaction.consumed(self.group, passed)
         except PartitionLostError as error:
-            # The group gave the partition to another prover meanwhile; it will prove the record, we drop our work.
-            self.report(f"lost {record.topic}/{record.partition}: {error}", lost=True, offset=record.offset)
-            self.group.rewind()
+            # The group gave a partition to another prover meanwhile; it will prove the record, we drop our work.
+            self.report(f"lost {last.topic}/{last.partition}: {error}", lost=True, offset=last.offset)
+            self._start_again()
+
+    def _start_again(self) -> None:
+        """From the committed offsets: what is held will be delivered again, to whom its partition belongs now."""
+        self.held.clear()
+        self._passed.clear()
+        self.group.rewind()
+
+    def _drawn(self, opened: Opened[WitnessShard], start: RunStarted) -> bool | None:
+        """Whether the witness is to be proven; None if that is not known yet.
+
+        Raises:
+            VerificationError: the run's beacon may not draw, or the run has come to a halt.
+        """
+        event = opened.event
+        if not start.sampled:
+            return True
+        where = f"witness of run {event.run_id.hex()[:12]}, step {event.step}, shard {event.shard}"
+        if self.draws is None:
+            raise VerificationError(f"{where}: this prover takes no sampled runs")
+        draw = self.draws.of(event.run_id, start, event.step)
+        if draw is None and not self.held:  # else they were read on a moment ago
+            self.draws.refresh()
+            draw = self.draws.of(event.run_id, start, event.step)
+        if draw is not None:
+            return event.shard in draw
+        # A run that gets on, by a proof or an entry, is waited for. One that cannot must not hold others up for ever.
+        news = self.draws.entries[event.run_id] + self.answered.count(event.run_id)
+        since, seen = self._waiting.get(event.run_id, (time.monotonic(), -1))
+        if news != seen:
+            since = time.monotonic()
+        self._waiting[event.run_id] = since, news
+        if (waited := time.monotonic() - since) >= self.draw_limit:
+            raise VerificationError(
+                f"{where}: not drawn, and nothing new of its run for {waited:.0f} s: do zk-ledger and zk-anchor run? "
+                "Others have to go on; prove it later under another --group"
+            )
+        return None
 
     def _open(self, record: Record) -> tuple[Opened[WitnessShard], RunStarted]:
         """The witness, signed by its run's own key, in its own partition, and the run's start."""

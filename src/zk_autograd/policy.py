@@ -12,7 +12,7 @@ from zk_autograd.files import read_capped
 
 CLASSES = ("SIMULATED", "NITRO", "SEV_SNP")
 SRS_CLASSES = ("CEREMONY", "DEV")
-_KEYS = {"version", "evidence_classes", "roots", "srs_classes", "circuits", "ledger_keys", "anchors"}
+_KEYS = {"version", "evidence_classes", "roots", "srs_classes", "circuits", "ledger_keys", "anchors", "min_sampled"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Policy:
     ledger_keys: raw public keys that may sign checkpoints; None means any attested ledger key.
     anchors: identity -> URI of the anchors that count (URI may be empty: receipts are then checked offline only);
         None means any that the log names, offline only.
+    min_sampled: fewest shards of a step that have to be proven for a sampled run to be called sound; None means that
+        every shard has to.
     first_use: no policy file was given: roots, circuits and keys are taken from the log, and the verdict says so.
     """
 
@@ -35,6 +37,7 @@ class Policy:
     circuits: frozenset[bytes] | None = None
     ledger_keys: frozenset[bytes] | None = None
     anchors: dict[str, str] | None = None
+    min_sampled: int | None = None
     first_use: bool = False
 
     def to_json(self) -> str:
@@ -51,6 +54,8 @@ class Policy:
             content["ledger_keys"] = sorted(k.hex() for k in self.ledger_keys)
         if self.anchors is not None:
             content["anchors"] = dict(sorted(self.anchors.items()))
+        if self.min_sampled is not None:
+            content["min_sampled"] = self.min_sampled
         return json.dumps(content, indent=2) + "\n"
 
 
@@ -104,6 +109,9 @@ def load_policy(path: Path) -> Policy:
     anchors = content.get("anchors")
     if anchors is not None and not (isinstance(anchors, dict) and all(isinstance(u, str) for u in anchors.values())):
         raise UsageError(f"policy {path}: anchors: expected an object of identity to URI (or an empty string)")
+    min_sampled = content.get("min_sampled")
+    if min_sampled is not None and not (type(min_sampled) is int and min_sampled >= 1):
+        raise UsageError(f"policy {path}: min_sampled: expected a number of shards, at least 1")
     return Policy(
         evidence_classes=names("evidence_classes", content.get("evidence_classes", []), CLASSES),
         roots={k: ids(f"roots.{k}", v) for k, v in roots.items()},
@@ -111,4 +119,5 @@ def load_policy(path: Path) -> Policy:
         circuits=ids("circuits", content["circuits"]) if "circuits" in content else None,
         ledger_keys=ids("ledger_keys", content["ledger_keys"]) if "ledger_keys" in content else None,
         anchors=anchors,
+        min_sampled=min_sampled,
     )

@@ -98,6 +98,58 @@ def test_asking_creates_no_file(path: Path) -> None:
     assert not path.exists()
 
 
+# Before the first receipt
+
+
+def test_an_anchor_can_be_made_so_that_it_has_an_identity_before_its_first_receipt(path: Path, log: ToyLog) -> None:
+    identity = FileAnchor(path).establish()
+    assert path.stat().st_size == HEADER_BYTES
+    assert (FileAnchor(path).head(), FileAnchor(path).identity()) == (None, identity)
+    assert FileAnchor(path).establish() == identity
+    receipt = log.submit(FileAnchor(path), None, 3)
+    assert verify_receipt(receipt.data, identity).counter == 1
+    assert FileAnchor(path).establish() == identity
+    assert path.stat().st_size == HEADER_BYTES + RECORD_BYTES
+
+
+def test_making_an_anchor_leaves_another_kind_of_file_alone(path: Path) -> None:
+    path.write_bytes(b"precious" * 100)
+    with pytest.raises(DecodeError, match="something else"):
+        FileAnchor(path).establish()
+    assert path.read_bytes() == b"precious" * 100
+
+
+def test_a_header_that_a_crash_cut_short_is_written_anew(path: Path) -> None:
+    FileAnchor(path).establish()
+    path.write_bytes(path.read_bytes()[:40])
+    assert FileAnchor(path).establish() == FileAnchor(path).identity()
+
+
+# Randomness
+
+
+def test_every_receipt_holds_32_bytes_that_no_other_holds_and_that_its_hash_covers(path: Path, log: ToyLog) -> None:
+    receipts = [receipt.data for receipt in log.anchor_sizes(FileAnchor(path), [1, 2, 3, 9])]
+    facts = verify_chain(receipts, FileAnchor(path).identity() or "")
+    drawn = [each.randomness for each in facts]
+    assert all(each is not None and len(each) == 32 for each in drawn)
+    assert len(set(drawn)) == 4
+    changed = bytes([receipts[1][112] ^ 1]).join((receipts[1][:112], receipts[1][113:]))
+    with pytest.raises(VerificationError, match="does not fit"):
+        decode_record(changed)
+
+
+def test_the_same_request_on_two_anchors_draws_differently(tmp_path: Path, log: ToyLog) -> None:
+    """Nothing of the request determines it."""
+    drawn = {decode_record(log.submit(FileAnchor(tmp_path / f"{i}"), None, 3).data).randomness for i in range(20)}
+    assert len(drawn) == 20
+
+
+def test_the_same_tree_again_draws_nothing_new(path: Path, log: ToyLog) -> None:
+    old = log.submit(FileAnchor(path), None, 3)
+    assert {log.submit(FileAnchor(path), head, 3).data for head in (None, old.head)} == {old.data}
+
+
 # Durability
 
 
@@ -386,7 +438,9 @@ def test_a_file_of_many_records_is_verified_to_its_end(path: Path, log: ToyLog) 
     while len(records) < 9000:
         last = records[-1]
         root = last.counter.to_bytes(32, "big")
-        records.append(Record(last.anchor_id, last.counter + 1, last.size + 1, root, last.checkpoint, last.digest))
+        records.append(
+            Record(last.anchor_id, last.counter + 1, last.size + 1, root, last.checkpoint, bytes(32), last.digest)
+        )
     with path.open("ab") as file:
         file.write(b"".join(record.encode() for record in records[1:]))
     assert anchor.head() == FileAnchor(path).head() == records[-1].head
@@ -523,7 +577,7 @@ def test_receipts_of_another_anchor_do_not_verify(
 def test_a_shrinking_tree_in_a_well_made_chain_is_refused(chain: list[bytes], identity: str) -> None:
     """Whoever writes the file can make records at will; what they say must still be possible."""
     last = decode_record(chain[-1])
-    forged = Record(last.anchor_id, last.counter + 1, 0, EMPTY_ROOT, bytes(32), last.digest)
+    forged = Record(last.anchor_id, last.counter + 1, 0, EMPTY_ROOT, bytes(32), bytes(32), last.digest)
     with pytest.raises(VerificationError, match="counter 5 after 4: the tree shrank"):
         verify_chain([*chain, forged.encode()], identity)
 
@@ -531,6 +585,6 @@ def test_a_shrinking_tree_in_a_well_made_chain_is_refused(chain: list[bytes], id
 def test_numbers_out_of_range_in_a_well_made_record_are_refused(chain: list[bytes]) -> None:
     first = decode_record(chain[0])
     for counter, size in ((0, 1), (2**63, 1), (1, 2**63)):
-        forged = Record(first.anchor_id, counter, size, first.root, first.checkpoint, first.anchor_id)
+        forged = Record(first.anchor_id, counter, size, first.root, first.checkpoint, bytes(32), first.anchor_id)
         with pytest.raises(DecodeError, match="out of range"):
             decode_record(forged.encode())

@@ -11,10 +11,11 @@ from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Verdict
 from schemas.events import RunFinished, StepCommitted
 from tests.support.forge import Case, Story, explain, violated
+from tests.support.sampled import sampled_case, sampled_run
 from tests.support.sound_run import STEPS, SoundRun, commitments, hot_public, sound_run
 from zk_autograd.fixed_point import Format
 
-__all__ = ["sound_run"]
+__all__ = ["sampled_case", "sampled_run", "sound_run"]
 
 
 @pytest.fixture(scope="session")

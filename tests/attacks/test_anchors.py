@@ -43,7 +43,7 @@ def test_a_receipt_for_another_root(case: Case) -> None:
     leaves = [*case.leaves()[:-1], b"another leaf"]
     for topic in ("anchors", "checkpoints"):
         case.log.delete(case.log.records(topic)[-1])
-    case.anchor_path.write_bytes((case.sound.home.path / "anchor").read_bytes()[: 64 + 176])
+    case.anchor_path.write_bytes((case.sound.home.path / "anchor").read_bytes()[: 64 + 208])
     case.anchor(case.insider.checkpoint(leaves), leaves)
     case.log.append("checkpoints", case.insider.checkpoint(case.leaves()))
     assert_violates(case.audit(), 9, 10)
@@ -94,7 +94,7 @@ def test_a_receipt_with_a_changed_byte(case: Case, at: int) -> None:
     assert_violates(case.audit(live=False), 9, only=True)
 
 
-@pytest.mark.parametrize("receipt", [b"", bytes(176), bytes(60_001)], ids=["empty", "zeros", "huge"])
+@pytest.mark.parametrize("receipt", [b"", bytes(208), bytes(60_001)], ids=["empty", "zeros", "huge"])
 def test_a_receipt_that_is_none(case: Case, receipt: bytes) -> None:
     """Bytes in a receipt's place."""
     first, last = receipts(case)
@@ -189,7 +189,7 @@ def test_one_of_two_anchors_that_stays_behind(case: Case) -> None:
 
 def test_an_anchor_that_was_rolled_back(case: Case) -> None:
     """The host restores an older copy of the anchor's file."""
-    case.anchor_path.write_bytes(case.anchor_path.read_bytes()[:-176])
+    case.anchor_path.write_bytes(case.anchor_path.read_bytes()[:-208])
     assert_violates(case.audit(), 10, only=True)
 
 
@@ -265,5 +265,5 @@ def test_the_receipts_opened_by_these_tests_are_the_real_ones(case: Case) -> Non
     """The anchor's file holds what the log carries."""
     content = case.anchor_path.read_bytes()
     for number, event in enumerate(receipts(case)):
-        assert content[64 + 176 * number :][:176] == event.receipt
+        assert content[64 + 208 * number :][:208] == event.receipt
         assert decode_unverified("anchors", case.log.records("anchors")[number].value).event == event

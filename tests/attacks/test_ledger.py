@@ -147,6 +147,16 @@ def test_an_entry_that_says_something_else(case: Case, field: str) -> None:
     assert_violates(retold(case, other).audit(), 7, only=True)
 
 
+def test_an_entry_that_names_a_draw_where_none_is_due(case: Case) -> None:
+    """Every shard had to be proven: there is no challenge but 32 zero bytes."""
+
+    def other(entries: list[Entry]) -> list[Entry]:
+        entries[2] = replace(entries[2], challenge=b"\1" * 32)
+        return entries
+
+    assert_violates(retold(case, other).audit(), 7, only=True)
+
+
 @pytest.mark.parametrize(
     "order",
     [

@@ -8,9 +8,10 @@ import pytest
 
 from consumers.audit.proofs import Verdict
 from tests.support.forge import Case
+from tests.support.sampled import sampled_case, sampled_run
 from tests.support.sound_run import SoundRun, sound_run
 
-__all__ = ["sound_run"]
+__all__ = ["sampled_case", "sampled_run", "sound_run"]
 
 
 @pytest.fixture(scope="session")

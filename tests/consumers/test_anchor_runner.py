@@ -203,7 +203,7 @@ def test_it_stops_at_a_log_of_another_origin(case: Case) -> None:
 def test_it_stops_at_an_anchor_that_was_rolled_back_under_it(case: Case) -> None:
     with open_event_log(case.log.url) as log:
         made = runner(case, log)
-        case.anchor_path.write_bytes(case.anchor_path.read_bytes()[:-176])
+        case.anchor_path.write_bytes(case.anchor_path.read_bytes()[:-208])
         grow(case)
         with pytest.raises(VerificationError, match="rolled back"):
             made.run_once()

@@ -103,7 +103,7 @@ def cut_back(case: Case) -> Callable[[], None]:
     rest = later + [proofs[slot] for slot in sorted(proofs) if slot[0] > 1] + rest
     content = case.anchor_path.read_bytes()
     case.log.delete(*rest)
-    case.anchor_path.write_bytes(content[:-176])
+    case.anchor_path.write_bytes(content[:-208])
 
     def go_on() -> None:
         for record in rest:

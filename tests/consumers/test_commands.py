@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from consumers.audit.cli import main as audit_main
 from schemas.events import StepCommitted
 from schemas.wire import open_event_log
 from tests.support.forge import Case, flipped
@@ -256,6 +258,33 @@ def test_a_service_that_finds_nothing_to_do_changes_nothing_but_its_introduction
     assert {t: case.log.records(t) for t in before} == before
     found = case.audit(replace(case.policy, anchors=None))
     assert found.exit_code == 0
+
+
+def test_an_anchor_can_be_made_before_there_is_a_log_and_says_who_it_is(tmp_path: Path) -> None:
+    """What a sampled run names, and a policy pins, is known before anything is anchored."""
+    words = ("zk-anchor", "--home", tmp_path, "--init")
+    first, again, other = run(*words), run(*words), run(*words, "--anchor", f"file:{tmp_path}/other", "--json")
+    assert (first.returncode, again.returncode, other.returncode) == (0, 0, 0), first.stderr
+    assert first.stdout == again.stdout
+    assert re.fullmatch(r"file:[0-9a-f]{64}\n", first.stdout)
+    assert json.loads(other.stdout)["identity"] not in first.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["anchor", "other"]
+
+
+def test_a_sampled_run_is_audited_by_those_who_say_that_it_will_do(
+    sampled_case: Case, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case, words = sampled_case, ["--run", "run", "--dev", "--anchor", sampled_case.anchor_uri]
+    done = audit(case, *words)
+    assert done.returncode == 2
+    assert "the policy does not say that fewer than all will do (min_sampled)" in done.stdout
+    done = audit(case, *words, "--min-sampled", 1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 4 shards of every one proven" in done.stdout
+    assert "which draws, (pin it: anchors)" in done.stdout
+    for wrong in (["--policy", "x", "--min-sampled", "1"], ["--dev", "--min-sampled", "0"]):
+        assert audit_main(["--run", "run", *wrong]) == 2
+        assert capsys.readouterr().err.startswith("zk-audit: --min-sampled")
 
 
 def test_an_anchor_service_ends_with_an_alarm_at_a_log_that_was_rolled_back(case: Case, own_home: Path) -> None:

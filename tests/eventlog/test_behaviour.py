@@ -402,6 +402,29 @@ def test_after_an_abort_rewind_returns_the_records_again(log: EventLog) -> None:
         assert group.poll(0.5) == []
 
 
+def test_of_paused_partitions_nothing_is_returned_until_they_are_not_paused(log: EventLog) -> None:
+    """Their records come later, in order, from where they were; the others' go on meanwhile."""
+    for number in range(4):
+        write(log, "many", b"a%d" % number, b"b%d" % number, partition=number)
+    with log.producer("p") as producer, log.group("g", ["many"]) as group:
+        seen = collect(group, 1)
+        held = (seen[0].topic, seen[0].partition)
+        deadline = time.monotonic() + 20
+        while len(seen) < 7 and time.monotonic() < deadline:
+            seen += group.poll(0.5, max_records=1, paused=[held])
+        assert len(seen) == 7
+        assert [(r.topic, r.partition) for r in seen].count(held) == 1
+        assert group.poll(0.3, max_records=10, paused=[held]) == []
+        commit(producer, "one", b"", group, *seen)
+        (last,) = collect(group, 1)
+        assert (last.topic, last.partition) == held
+        assert last.value == b"b%d" % held[1]
+        # Paused for one poll only; what is not assigned may be named, too.
+        write(log, "many", b"c", partition=held[1])
+        assert group.poll(0.3, paused=[held, ("many", 99), ("one", 0)]) == []
+        assert [r.value for r in collect(group, 1)] == [b"c"]
+
+
 def test_records_that_the_group_did_not_return_cannot_be_committed(log: EventLog) -> None:
     write(log, "one", b"1", b"2")
     with log.reader(["one"]) as reader:

@@ -6,13 +6,17 @@ import json
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from anchor.file import FileAnchor
 from producer.cli import main
+from producer.declaration import Terms
+from producer.sampling import sampling_terms
 from tests.producer import tasks
 from tests.producer.training import Training, follow
 from zk_autograd.home import Home
@@ -232,6 +236,14 @@ def test_a_finished_runs_name_is_not_taken_again(adam_home: Home, capsys: pytest
         (("--task", "producer.digits:none"), "has no attribute 'none'"),
         (("--task", "tests.producer.tasks:nothing"), "expected it to return a producer.task.Task, got NoneType"),
         (("--run-name", "../run"), "run name '../run': expected letters, digits"),
+        (("--prove", "sample:2"), "expected at most 1 shards of a step to be proven, got 2"),
+        (("--prove", "sample:0"), "--prove: expected all, or sample:K with K from 1, got sample:0"),
+        (("--prove", "half"), "--prove: expected all, or sample:K"),
+        (("--prove", "sample:1", "--window", "0"), "--window: expected at least 1, got 0"),
+        (("--prove", "sample:1", "--beacon", "gopher:x"), "expected one of the schemes file:"),
+        (("--prove", "sample:1", "--beacon", "file:/no/such/folder/anchor"), "check the directory"),
+        (("--beacon", "file:x"), "--beacon goes with --prove sample:K"),
+        (("--window", "3"), "--window goes with --prove sample:K"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -277,6 +289,34 @@ def test_every_task_of_the_digits_trains_and_its_batches_depend_on_seed_and_step
         assert sum(losses[-5:]) < sum(losses[:5]) / 1.5
         found.append(losses[:5])
     assert torch.allclose(*(torch.tensor(x) for x in found))
+
+
+def test_a_sampled_run_declares_how_many_shards_are_drawn_and_by_whom(
+    adam_home: Home, real_circuit: Callable[[str], Circuit], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The home's file anchor is made for it, and the same whether it is named by its address or its identity."""
+    _, said = train(adam_home, capsys, "--steps", "2", *LINE, "--prove", "sample:1")
+    start = published(adam_home, real_circuit("adam")).start
+    identity = FileAnchor(adam_home.path / "anchor").identity()
+    assert (start.sampled, start.beacon, start.window) == (1, identity, 8)
+    assert f"1 of them drawn by {identity} and proven" in said
+    for number, beacon in enumerate((identity, f"file:{adam_home.path}/anchor")):
+        assert beacon is not None
+        options = Namespace(prove="sample:3", beacon=beacon, window=number + 1)
+        assert sampling_terms(options, adam_home) == Terms(3, identity, number + 1)
+    assert sampling_terms(Namespace(prove="all", beacon=None, window=None), adam_home) == Terms()
+
+
+def test_a_sampled_run_does_not_go_on_under_other_terms(
+    adam_home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "stop_at", 2)
+    train(adam_home, capsys, "--steps", "2", *LINE, "--prove", "sample:1", code=130)
+    monkeypatch.setattr(tasks, "stop_at", None)
+    for words in ((), ("--prove", "sample:1", "--window", "9")):
+        _, said = train(adam_home, capsys, "--steps", "2", *LINE, *words, code=2)
+        assert "began with another --prove, --beacon or --window" in said
+    train(adam_home, capsys, "--steps", "2", *LINE, "--prove", "sample:1")
 
 
 def test_without_a_circuit_a_home_for_real_use_makes_no_development_one(

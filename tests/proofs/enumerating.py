@@ -1,14 +1,15 @@
 """All witnesses that a tiny table takes, over the whole field: an exhaustive search, with no proof's lemma in it.
 
-Each unknown has a bound that is linear in it once those before it are known. That bound's value is one of ``P``, so the
-unknown is one of ``P`` field elements, whatever else it is: integers, fractions, wrapped values. Trying all of them
-misses no accepted witness.
+Each unknown has a bound, or a sum of two, that is linear in it once those before it are known. That bound's value is
+one of ``P``, the sum's one of ``2P - 1``, so the unknown is one of so many field elements, whatever else it is:
+integers, fractions, wrapped values. Trying all of them misses no accepted witness.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import TypeAlias
 
 from tests.proofs.forging import Element, Rule
 from zk_autograd.field import MODULUS
@@ -20,10 +21,28 @@ _L2, _DECOUPLED = [("e", "|e| < P/2")], [("d", "|d| < P/2")]
 _SGD = [("post.w", "|dw| < P/2")]
 _MOMENTUM = [*_SGD, ("post.m", "dw is the rounded step")]
 
-SOLVED_BY: dict[str, list[tuple[str, str]]] = {
+_WIDE_ROOT = [
+    ("qh", "s*s <= v', high digit"),
+    ("ph", "v' <= s*s + 2s, high digit"),
+    ("s", ("s*s <= v'", "v' <= s*s + 2s")),  # 2s, less the high digits' part
+    ("post.v", "s*s <= v'"),
+]
+_WIDE_REST = [
+    ("post.w", "|dw| < P/2"),
+    ("ch", "dw*D <= A*m', high digit"),
+    ("post.m", "dw*D <= A*m'"),
+    ("dh", "A*m' < (dw+1)*D, high digit"),
+]
+
+Solved: TypeAlias = tuple[str, str | tuple[str, str]]
+"""An unknown, and the bound, or the two bounds, whose value or sum settles it."""
+
+SOLVED_BY: dict[str, list[Solved]] = {
     "adam": [*_ROOT, *_REST],
     "adam-l2": [*_L2, *_ROOT, *_REST],
     "adamw": [*_DECOUPLED, *_ROOT, *_REST],
+    "adam-wide": [*_WIDE_ROOT, *_WIDE_REST],
+    "adamw-wide": [*_WIDE_ROOT, *_DECOUPLED, *_WIDE_REST],
     "amsgrad": [*_LARGEST_ROOT, *_REST],
     "amsgrad-l2": [*_L2, *_LARGEST_ROOT, *_REST],
     "amsgradw": [*_DECOUPLED, *_LARGEST_ROOT, *_REST],
@@ -52,9 +71,10 @@ def accepted(rule: Rule, known: Element, without: str | None = None) -> list[Ele
             yield e
             return
         target, bound = order[depth]
-        at_0, at_1 = (rule.bounds(e | {target: x})[bound] for x in (0, 1))
+        parts = (bound,) if isinstance(bound, str) else bound
+        at_0, at_1 = (sum(rule.bounds(e | {target: x})[part] for part in parts) for x in (0, 1))
         inverse = pow(at_1 - at_0, -1, MODULUS)
-        for value in range(rule.P):
+        for value in range(len(parts) * (rule.P - 1) + 1):
             tried = e | {target: (value - at_0) * inverse % MODULUS}
             values = rule.bounds(tried)
             if all(values[b] < rule.P for b in checks[depth + 1]):

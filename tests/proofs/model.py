@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 State: TypeAlias = dict[str, int]
 
-ADAM = ("adam", "adam-l2", "adamw", "amsgrad", "amsgrad-l2", "amsgradw")
+WIDE = ("adam-wide", "adamw-wide")
+ADAM = ("adam", "adam-l2", "adamw", "amsgrad", "amsgrad-l2", "amsgradw", *WIDE)
 
 
 def _floor(numerator: int, denominator: int) -> int:
@@ -50,7 +51,7 @@ def step(name: str, pre: Mapping[str, int], g: int, p: Mapping[str, int], P: int
     e, d = g, 0
     if name in ("adam-l2", "amsgrad-l2"):
         hints["e"] = e = g + _floor(p["W"] * w + r, P)
-    if name in ("adamw", "amsgradw"):
+    if name in ("adamw", "adamw-wide", "amsgradw"):
         hints["d"] = d = _floor(p["W"] * w + r, P)
     m = _floor(p["b1"] * pre["m"] + p["c1"] * e + r, P)
     v = _floor(p["b2"] * pre["v"] + p["c2"] * e * e + r, P)
@@ -61,7 +62,13 @@ def step(name: str, pre: Mapping[str, int], g: int, p: Mapping[str, int], P: int
     h = s
     if name in ("amsgrad", "amsgrad-l2", "amsgradw"):
         post["h"] = h = max(p["k"] * pre["h"], s)
-    post["w"] = w - d - _floor(p["A"] * m, 2 * h + p["E"])
+    D = (15 if name in WIDE else 2) * h + p["E"]
+    dw = _floor(p["A"] * m, D)
+    post["w"] = w - d - dw
+    if name in WIDE:
+        over, rest = v - s * s, p["A"] * m - dw * D
+        wide = {"qh": over, "ph": 2 * s - over, "ch": rest, "dh": D - 1 - rest}
+        hints |= {digit: _floor(x, P) for digit, x in wide.items()}
     return post, hints
 
 
@@ -76,13 +83,15 @@ def provable(
 ) -> bool:
     """Whether an honest step fits a table of ``P`` entries: a proof of it exists."""
     dw = pre["w"] - post["w"] - hints.get("d", 0)
-    signed = [g, dw, *(hints[n] for n in ("e", "d") if n in hints)]
+    signed = [*([] if name in WIDE else [g]), dw, *(hints[n] for n in ("e", "d") if n in hints)]
     if not all(-P <= 2 * x < P for x in signed):
         return False
     if "s" not in hints:
         return True  # what is left are remainders by P
     s, h = hints["s"], post.get("h", hints["s"])
-    over, D = post["v"] - s * s, 2 * h + p["E"]
+    over, D = post["v"] - s * s, (15 if name in WIDE else 2) * h + p["E"]
     rest = p["A"] * post["m"] - dw * D
+    if name in WIDE:
+        return all(0 <= x < P * P for x in (over, 2 * s - over, rest, D - 1 - rest))
     small = [s, over, 2 * s - over, rest, D - 1 - rest, h - s, *([h - p["k"] * pre["h"]] if "h" in post else [])]
     return all(0 <= x < P for x in small)

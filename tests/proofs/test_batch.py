@@ -101,7 +101,7 @@ def test_no_proof_with_any_element_changed_is_accepted(adam: Proved) -> None:
     changed += [bent(proof, at, 1) for at in range(points, end, 32)]
     swaps = [(i, i + POINT_BYTES) for i in range(0, points - POINT_BYTES, POINT_BYTES)]
     changed += [proof[:i] + proof[j : j + 64] + proof[i:j] + proof[j + 64 :] for i, j in swaps]
-    assert len(changed) == 45 + 91 + 42
+    assert len(changed) == 43 + 91 + 40
     assert not any(batch_of(adam.circuit).accepted(changed))
 
 

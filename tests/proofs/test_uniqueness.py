@@ -20,6 +20,7 @@ from zk_autograd.fixed_point import nearest_coprime
 from zk_autograd.statement import STATEMENTS, Public, Statement
 
 NAMES = sorted(n for n, st in STATEMENTS.items() if not st.carries)
+WIDE = {"adam-wide", "adamw-wide"}
 
 
 def public(rng: random.Random, st: Statement, P: int) -> Public:
@@ -36,6 +37,11 @@ def public(rng: random.Random, st: Statement, P: int) -> Public:
     }  # fmt: skip
     if (not st.name.startswith("momentum") and "m" in st.state and "v" not in st.state) or st.state == ("w",):
         draws["A"] = rng.choice([0, 1, P // 2, P, 2 * P + 1])  # plain and Nesterov steps need no coprime rate
+    if st.name in WIDE:  # what its public integers promise
+        draws["c1"], draws["c2"] = rng.choice([1, P // 2 - 1, P - 1]), rng.choice([1, 2, P, 4 * P])
+        draws["c1"] = nearest_coprime(draws["c1"], draws["c2"])
+        draws["A"] = nearest_coprime(draws["A"], P * draws["c2"])
+        draws["E"] = rng.choice([9, 10, P + 1, 15 * P])
     if first:
         draws |= {"b1": 0, "b2": 0, "u": 0, "k": 0, "c": P}
     return Public({n: draws[n] for n in st.public})
@@ -46,7 +52,8 @@ def cases(st: Statement, P: int, count: int, seed: int) -> Iterator[tuple[Rule, 
     rng = random.Random(f"{st.name} {P} {seed}")
     for _ in range(count):
         pub = public(rng, st, P)
-        root = rng.randrange(P // 2)
+        wide = 16 if st.name in WIDE else 1
+        root = rng.randrange(wide * P // 2)
         small = P if pub.get("W", 0) + pub.get("V", 0) <= 3 else P // 2
         pre = {
             "w": rng.choice([0, 1, -1, rng.randrange(-small, small)]),
@@ -54,7 +61,7 @@ def cases(st: Statement, P: int, count: int, seed: int) -> Iterator[tuple[Rule, 
             "v": rng.choice([0, root * root - 1, root * root, root * root + 2 * root]) if root else 0,
             "h": rng.choice([0, root, root + 1, P - 1]),
         }
-        g = rng.choice([0, 1, -1, P // 2 - 1, -(P // 2), rng.randrange(-P // 2, P // 2)])
+        g = rng.choice([0, 1, -1, P // 2 - 1, -(P // 2), rng.randrange(-P // 2, P // 2) * wide])
         yield Rule(st, pub, P), {n: pre[n] for n in st.state}, g
 
 
@@ -77,6 +84,10 @@ def integers(e: Element) -> Element:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_takes_one_witness_for_a_step_that_fits_and_none_for_another(name: str, P: int, count: int) -> None:
     st, fitting = STATEMENTS[name], 0
+    if name in WIDE:  # two digits: the square of the table's size is tried
+        if P > 8:
+            pytest.skip("minutes a step: the larger tables of two-digit bounds are not enumerated")
+        count = 12
     for rule, pre, g in cases(st, P, count, seed=1):
         honest = expected(rule, pre, g)
         found = [integers(e) for e in accepted(rule, known(pre, g))]
@@ -90,6 +101,10 @@ def test_a_table_takes_one_witness_for_a_step_that_fits_and_none_for_another(nam
 @pytest.mark.parametrize(("P", "count"), [(8, 20_000), (24, 1000), (56, 200), (248, 10)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_table_takes_one_witness_for_a_step_long(name: str, P: int, count: int) -> None:
+    if name in WIDE:
+        if P > 8:
+            pytest.skip("minutes a step: the larger tables of two-digit bounds are not enumerated")
+        count //= 20
     for rule, pre, g in cases(STATEMENTS[name], P, count, seed=2):
         assert [integers(e) for e in accepted(rule, known(pre, g))] == expected(rule, pre, g), (rule.pub, pre, g)
 
@@ -99,6 +114,8 @@ def test_on_the_first_step_moments_may_be_any_field_elements(name: str) -> None:
     """Nothing proves the genesis moments: they count for nothing."""
     st, P, rng, tried = STATEMENTS[name], 8, random.Random(name), 0
     for rule, pre, g in cases(st, P, 120, seed=3):
+        if tried == 2 and name in WIDE:
+            break
         if any(rule.pub.get(n, 0) for n in ("b1", "b2", "u", "k")):
             continue
         honest = expected(rule, pre | dict.fromkeys(set(st.state) - {"w"}, 0), g)
@@ -106,7 +123,7 @@ def test_on_the_first_step_moments_may_be_any_field_elements(name: str) -> None:
         found = [integers(e) for e in accepted(rule, known(strange, g))]
         assert [{t: e[t] for t in rule.targets} for e in found] == [{t: e[t] for t in rule.targets} for e in honest]
         tried += len(honest)
-    assert tried >= 5
+    assert tried >= (2 if name in WIDE else 5)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if "m" in STATEMENTS[n].state])
@@ -114,6 +131,8 @@ def test_the_search_finds_second_witnesses_where_the_rate_is_not_coprime_to_the_
     """What :func:`nearest_coprime` is for, and that the search above would have seen a hole."""
     rate, found = "B" if name.startswith("nesterov") else "A", 0
     for rule, pre, g in cases(STATEMENTS[name], 8, 60, seed=4):
+        if found and name in WIDE:
+            break
         even = Rule(rule.st, Public(rule.pub | {rate: 2 * rule.pub[rate]}), rule.P)
         assert gcd(even.pub[rate], even.P) > 1
         lies = [e for e in accepted(even, known(pre, g)) if abs(signed(e["post.m"])) > 1 << 100]

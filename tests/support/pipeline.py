@@ -21,9 +21,11 @@ from consumers.audit.proofs import Verdict
 from consumers.ledger.runner import LedgerRunner
 from consumers.options import Reporter, announce
 from consumers.prover.answered import Answered
+from consumers.prover.draws import Draws
 from consumers.prover.worker import Worker
 from consumers.steps_view import StepsView
 from consumers.verifying import Verifiers
+from producer.declaration import Terms
 from producer.recorder import Recorder
 from schemas.events import Role
 from schemas.wire import open_event_log
@@ -116,7 +118,13 @@ class Pipeline:
         return open_event_log(self.url)
 
     def train(
-        self, steps: int, shards: int = 2, name: str = "run", finish: bool = True, layers: tuple[int, ...] = ()
+        self,
+        steps: int,
+        shards: int = 2,
+        name: str = "run",
+        finish: bool = True,
+        terms: Terms = Terms(),  # noqa: B008
+        layers: tuple[int, ...] = (),
     ) -> bytes:
         """Publishes a run of one block, or of ``layers`` of so many shards each; returns its id.
 
@@ -125,7 +133,8 @@ class Pipeline:
         size = self.circuit.shard
         optimizer = NumpyOptimizer(self.circuit, *(size * (n - 1) + size // 2 for n in layers or (shards,)))
         with self.open() as log:
-            recorder = Recorder.start(optimizer, log, self.home, self.circuit, name, Schedule("constant", (LR,), LR))
+            schedule = Schedule("constant", (LR,), LR)
+            recorder = Recorder.start(optimizer, log, self.home, self.circuit, name, schedule, terms=terms)
             for _ in range(steps):
                 optimizer.step()
                 recorder.record()
@@ -134,8 +143,12 @@ class Pipeline:
             recorder.close()
         return recorder.run_id
 
+    def sampled(self, count: int, window: int) -> Terms:
+        """The terms of a run of which so many shards a step are drawn by this pipeline's anchor."""
+        return Terms(count, open_anchor(self.anchor_uri).establish(), window)
+
     def prove(self, name: str = "a", limit: int = 10_000) -> int:
-        """Proves what waits, at most ``limit`` records; returns how many proofs were published."""
+        """Proves what waits and may be proven, at most ``limit`` records; returns how many proofs were published."""
         key = self.home.signing_key("PROVER", name)
         with self.open() as log:
             announce(log, self.home, Role.PROVER, key, f"zk-prove-{name}-announce")
@@ -144,14 +157,17 @@ class Pipeline:
             circuits = CircuitStore(self.home.path, self.home.policy().circuits)
             with log.producer(f"zk-prove-{name}") as producer, log.group("zk-prove", ["witness"]) as group:
                 answered, partitions = Answered(log, view), log.partitions("witness")
+                draws = Draws(log, view, self.home.policy(), Reporter(True))
                 worker = Worker(
-                    self.home, circuits, view, answered, group, producer, key, Limits(), partitions, Reporter(True)
-                )
-                taken = 0
-                while taken < limit and (records := group.poll(timeout=3.0, max_records=1)):
-                    worker.take(records[0])
-                    taken += 1
+                    self.home, circuits, view, answered, group, producer, key, Limits(), partitions, Reporter(True),
+                    draws=draws,
+                )  # fmt: skip
+                taken, held = 0, -1
+                # Until nothing was taken and nothing more is held back than before.
+                while taken < limit and ((took := worker.run_once(timeout=0.5)) or held != len(worker.held)):
+                    taken, held = taken + took, len(worker.held)
                 answered.close()
+                draws.close()
             view.close()
         return worker.proven
 

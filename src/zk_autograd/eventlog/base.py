@@ -7,7 +7,7 @@ Only committed records are ever seen.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -89,8 +89,11 @@ class Group(ABC):
     """
 
     @abstractmethod
-    def poll(self, timeout: float, max_records: int = 1) -> list[Record]:
-        """Next records of the assigned partitions after what was returned before (at first: the committed offsets)."""
+    def poll(self, timeout: float, max_records: int = 1, paused: Collection[TopicPartition] = ()) -> list[Record]:
+        """Next records of the assigned partitions after what was returned before (at first: the committed offsets).
+
+        Of the ``paused`` partitions nothing is returned this time; they stay assigned.
+        """
 
     @abstractmethod
     def keepalive(self) -> None:

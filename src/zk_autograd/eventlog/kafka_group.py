@@ -6,6 +6,7 @@ poll: what a member works on between two polls stays its own.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
@@ -22,17 +23,23 @@ from zk_autograd.eventlog.progress import Progress
 
 # The longest work between two polls; the others of the group wait for it when the membership changes meanwhile.
 _MAX_WORK_SECONDS = 900
+# More records than the client ever holds.
+_ALL = 100_000
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
     """Told by the client, on its thread, when partitions go away."""
 
-    def __init__(self, progress: Progress, prefix: str) -> None:
+    def __init__(self, progress: Progress, kept: dict[TopicPartition, deque[Record]], prefix: str) -> None:
         self._progress = progress
+        self._kept = kept
         self._prefix = prefix
 
     def on_partitions_revoked(self, revoked: Collection[KafkaPartition]) -> None:
-        self._progress.revoked([(p.topic.removeprefix(self._prefix), p.partition) for p in revoked])
+        places = [(p.topic.removeprefix(self._prefix), p.partition) for p in revoked]
+        self._progress.revoked(places)
+        for place in places:
+            self._kept.pop(place, None)
 
     def on_partitions_assigned(self, assigned: Collection[KafkaPartition]) -> None:
         """Nothing to note: the client starts them at the committed offsets."""
@@ -47,6 +54,9 @@ class KafkaGroup(Group):
         self.cluster = (config.servers, config.topic_prefix)
         self._prefix = config.topic_prefix
         self._timeout_ms = int(config.request_timeout * 1000)
+        self._paused: frozenset[TopicPartition] = frozenset()
+        # What the client has given while partitions were paused, and poll has not returned.
+        self._kept: dict[TopicPartition, deque[Record]] = {}
         # Who this member was when it got its records. Without it the broker would take offsets from anybody.
         self._membership: ConsumerGroupMetadata | None = None
         self._consumer = open_client(
@@ -68,9 +78,26 @@ class KafkaGroup(Group):
             lambda: self._consumer.end_offsets([asked], timeout_ms=self._timeout_ms), config.request_timeout
         )
         names = [config.topic_prefix + topic for topic in topics]
-        self._consumer.subscribe(names, listener=_Listener(self.progress, config.topic_prefix))
+        self._consumer.subscribe(names, listener=_Listener(self.progress, self._kept, config.topic_prefix))
 
-    def poll(self, timeout: float, max_records: int = 1) -> list[Record]:
+    def poll(self, timeout: float, max_records: int = 1, paused: Collection[TopicPartition] = ()) -> list[Record]:
+        if not paused and not self._kept:
+            self._pause(frozenset())
+            records = self._poll(timeout, max_records)
+        else:
+            wanted = frozenset(paused)
+            if wanted - self._paused:
+                # The client never hands out again what it had begun to of a partition that is paused and resumed.
+                self._keep(self._poll(0.0, _ALL))
+            self._pause(wanted)
+            records = self._take_kept(max_records)
+            if not records:
+                self._keep(self._poll(timeout, _ALL))
+                records = self._take_kept(max_records)
+        self.progress.returned(records)
+        return records
+
+    def _poll(self, timeout: float, max_records: int) -> list[Record]:
         with explained("polling as a group's member"):
             batches = self._consumer.poll(timeout_ms=int(timeout * 1000), max_records=max_records)
             membership = self._consumer.group_metadata()
@@ -82,8 +109,27 @@ class KafkaGroup(Group):
             # Expelled while the records were on their way: the next poll joins again, from the committed offsets.
             return []
         self._membership = membership
-        records = [as_record(message, self._prefix) for messages in batches.values() for message in messages]
-        self.progress.returned(records)
+        return [as_record(message, self._prefix) for messages in batches.values() for message in messages]
+
+    def _pause(self, paused: frozenset[TopicPartition]) -> None:
+        if paused or self._paused:
+            # Asked for anew each time: the client forgets it of a partition that is taken away and given back.
+            wanted = {KafkaPartition(self._prefix + topic, number) for topic, number in paused}
+            self._consumer.pause(*(wanted & (self._consumer.assignment() or set())))
+            self._consumer.resume(*(self._consumer.paused() - wanted))
+            self._paused = paused
+
+    def _keep(self, records: list[Record]) -> None:
+        for record in records:
+            self._kept.setdefault((record.topic, record.partition), deque()).append(record)
+
+    def _take_kept(self, max_records: int) -> list[Record]:
+        records: list[Record] = []
+        for place in [p for p in self._kept if p not in self._paused]:
+            while self._kept[place] and len(records) < max_records:
+                records.append(self._kept[place].popleft())
+            if not self._kept[place]:
+                del self._kept[place]
         return records
 
     def keepalive(self) -> None:
@@ -98,6 +144,7 @@ class KafkaGroup(Group):
                 else:
                     self._consumer.seek(partition, committed)
         self.progress.rewound()
+        self._kept.clear()
 
     def close(self) -> None:
         # A member that cannot say goodbye (it may still wait to be let in) is missed after its session timeout.

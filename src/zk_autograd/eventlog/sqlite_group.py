@@ -41,10 +41,13 @@ class SqliteGroup(Group):
         self._generation = -1
         self._beat_next = 0.0
         self._quiet: tuple[int, ...] | None = None
+        self._paused: frozenset[TopicPartition] = frozenset()
         self._closed = False
         self._beat(polling=True)
 
-    def poll(self, timeout: float, max_records: int = 1) -> list[Record]:
+    def poll(self, timeout: float, max_records: int = 1, paused: Collection[TopicPartition] = ()) -> list[Record]:
+        if self._paused != (now := frozenset(paused)):
+            self._paused, self._quiet = now, None  # what was seen to be quiet was another set of partitions
         deadline = time.monotonic() + timeout
         while True:
             if time.monotonic() >= self._beat_next:
@@ -96,7 +99,7 @@ class SqliteGroup(Group):
             connection.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?, ?)", (self._id, *partition, offset))
 
     def _next(self, max_records: int) -> list[Record]:
-        order = sorted(self._owned)
+        order = sorted(self._owned.keys() - self._paused)
         records = self._database.read(lambda connection: fetch(connection, order, self._positions, max_records))
         for record in records:
             self._positions[record.topic, record.partition] = record.offset + 1

@@ -120,8 +120,9 @@ def main() -> int:
     import ezkl
 
     result = _VERBS[job["verb"]](job, ezkl)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    json.dump({"ok": bool(result) if result is not None else True, "peak_memory": peak}, answer)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    facts = {"peak_memory": used.ru_maxrss * 1024, "cpu_seconds": used.ru_utime + used.ru_stime}
+    json.dump({"ok": bool(result) if result is not None else True} | facts, answer)
     answer.flush()
     return 0
 

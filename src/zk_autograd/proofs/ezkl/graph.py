@@ -76,14 +76,17 @@ class Graph:
         return self.node("Concat", [p.name for p in parts], sum(p.size for p in parts), axis=0)
 
     def dot(self, pairs: Sequence[tuple[Expr | int, Expr | int]], plus: Expr | int) -> Expr:
-        """Sum of products and ``plus``, element by element: a row takes as many products as there are columns."""
-        rows = -(-len(pairs) // self.columns)
+        """Sum of products and ``plus``, element by element: a row takes as many products as there are columns.
+
+        Rows are full, so that nothing hangs on what EZKL fills them up with.
+        """
+        places = -len(pairs) % self.columns
         extra = isinstance(plus, Expr) or plus != 0
-        inside = extra and len(pairs) < rows * self.columns  # a free place in the last row
-        sides = list(zip(*pairs, *[(plus, 1)] * inside, strict=True))
-        factors = [[x if isinstance(x, Expr) else self.number(x) for x in side] for side in sides]
+        inside = extra and places > 0
+        pairs = [*pairs, *[(plus, 1)] * inside, *[(0, 0)] * (places - inside)]
+        factors = [[x if isinstance(x, Expr) else self.number(x) for x in side] for side in zip(*pairs, strict=True)]
         size = max(x.size for side in factors for x in side)
-        self.cells += size * rows * self.columns
+        self.cells += size * len(pairs)
         stacks = [self._stack(side, size) for side in factors]
         products = self.node("Einsum", stacks, size, equation="ai,ai->i")
         return products + plus if extra and not inside else products
