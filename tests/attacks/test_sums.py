@@ -8,23 +8,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consumers.audit.proofs import Verdict
-from schemas.events import ProofAttached, RunFinished, StepCommitted
+from consumers.prover.check import check_witness
+from ledger.chain import RunChain
+from producer.recorder import Recorder
+from schemas.events import ProofAttached, RunFinished, RunStarted, StepCommitted, WitnessShard
+from schemas.signing import decode_unverified
+from schemas.wire import open_event_log
 from tests.attacks.conftest import assert_violates
 from tests.support.forge import Case, Story, explain
-from tests.support.pipeline import pipeline
+from tests.support.pipeline import LR, pipeline
 from tests.support.sound_run import SoundRun, linked_home, opened_witness
-from zk_autograd.errors import FormatError
+from zk_autograd.errors import FormatError, VerificationError
 from zk_autograd.home import Home
 from zk_autograd.merkle import all_paths
 from zk_autograd.proofs import proof_system
-from zk_autograd.proofs.base import Commitments, Limits, Profile
+from zk_autograd.proofs.base import Circuit, Commitments, Limits, Profile
 from zk_autograd.proofs.ezkl.system import Ezkl
 from zk_autograd.proofs.witness import Carried, ShardWitness, advance, columns, fresh_salt
+from zk_autograd.schedule import Schedule
 from zk_autograd.statement import STATEMENTS, Public, place_in
+from zk_autograd.tee.keys import load_data_key
 
 LAYERS = (2, 2)
 LAMB = STATEMENTS["lamb"]
@@ -101,6 +109,63 @@ def test_an_honest_run_of_two_layers_is_sound(told: Case, layers: Layers) -> Non
     assert points[0].carry_out == points[1].carry_in
     assert points[2].carry_out == points[3].carry_in
     assert points[1].carry_out != points[2].carry_in
+
+
+def test_a_torch_run_is_recorded_as_provers_and_auditors_take_it(layers: Layers, tmp_path: Path) -> None:
+    """Three layers: of one shard, of two and a bit, and a bias that begins at 0. Two steps, no proofs."""
+    torch = pytest.importorskip("torch")
+    from zk_autograd.optim import Lamb
+
+    circuit = layers.sound.circuit
+    home = linked_home(tmp_path / "home", circuit)
+    generator = torch.Generator().manual_seed(1)
+    values = [torch.randn(n, generator=generator) for n in (circuit.shard, 2 * circuit.shard + 7)] + [torch.zeros(5)]
+    params = [torch.nn.Parameter(v) for v in values]
+    optimizer = Lamb(params, lr=LR, logrows=12)
+    with open_event_log(f"sqlite:///{tmp_path}/log.db") as log:
+        recorder = Recorder.start(optimizer, log, home, circuit, "torch", Schedule("constant", (LR,), LR))
+        for _ in range(2):
+            for p in params:
+                p.grad = torch.randn(p.shape, generator=generator) / 4
+            optimizer.step()
+            recorder.record()
+        recorder.close()
+        with log.reader(["steps"]) as reader:
+            events: list[Any] = [decode_unverified("steps", r.value) for r in reader.read_to_end()]
+        with log.reader(["witness"]) as reader:
+            found: list[Any] = [decode_unverified("witness", r.value).event for r in reader.read_to_end()]
+    started, *steps = (e for e in events if isinstance(e.event, RunStarted | StepCommitted))
+    assert [b.shards for b in started.event.blocks] == [1, 3, 1]
+    chain = RunChain(started, circuit)
+    for step in steps:
+        chain.check_link(step)
+        chain.check_public(step.event)
+        chain.append(step)
+    committer = proof_system(circuit.system).committer(circuit)
+    (name,) = home.data_keys.iterdir()
+    key = load_data_key(home.data_keys, bytes.fromhex(name.stem))
+    for event in found:
+        made = check_witness(event, started.event, circuit, committer, key)
+        assert made.hyper == list(chain.public_of(event.step, event.shard))
+        # What its proof would begin with has its place.
+        proof = attached(event, circuit)
+        chain.check_place(proof, Commitments(event.pre, event.post, event.work, b"", *event.carry))
+        if event.shard == 2:
+            with pytest.raises(VerificationError, match="sums before"):
+                chain.check_place(
+                    replace(proof, carry_in_path=proof.carry_out_path),
+                    Commitments(event.pre, event.post, event.work, b"", *event.carry),
+                )
+    assert len(found) == 10
+
+
+def attached(event: WitnessShard, circuit: Circuit) -> ProofAttached:
+    """A proof's event without the proof."""
+    paths = {n: getattr(event, f"{n}_path") for n in ("pre", "post", "work", "carry_in", "carry_out")}
+    return ProofAttached(
+        event.run_id, event.step, event.shard, circuit.system, circuit.id, b"", paths["pre"], paths["post"],
+        paths["work"], paths["carry_in"], paths["carry_out"],
+    )  # fmt: skip
 
 
 def sums(secret: ShardWitness, layers: Layers, shard: int) -> tuple[int, ...]:
