@@ -23,7 +23,7 @@ from producer.task import Task
 from zk_autograd.optim import SGD, Adam, AdamW
 from zk_autograd.statement import STATEMENTS
 
-STEPS, BATCH, EVERY = 200, 128, 20
+STEPS, EVERY = 200, 20
 SEEDS = range(5)
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "curves.json"
@@ -74,6 +74,7 @@ class Model:
     task: Callable[[int, int], Task]
     sgd: float
     adam: float
+    batch: int = 128
 
     def clip(self, setting: Setting) -> float:
         """The bound for an optimizer."""
@@ -83,7 +84,7 @@ class Model:
 MODELS = {
     "mlp": Model("perceptron", digits.mlp, sgd=0.125, adam=0.125),
     "convnet": Model("convolutional net", digits.convnet, sgd=1.0, adam=0.25),
-    "transformer": Model("transformer", digits.transformer, sgd=1.0, adam=0.25),
+    "transformer": Model("transformer", digits.transformer, sgd=1.0, adam=0.25, batch=64),
 }
 
 
@@ -93,7 +94,7 @@ def train(model: Model, make: Callable[[Any], Any], seed: int, steps: int = STEP
     ``largest`` is the largest gradient element; ``underflow`` and ``saturated`` are shares of all elements that became
     zero or were clipped, ``limited`` is a count.
     """
-    task = model.task(seed, BATCH)
+    task = model.task(seed, model.batch)
     optimizer = make(task.model.parameters())
     counts = dict.fromkeys(("underflow", "saturated", "limited"), 0)
     curve, largest = [], 0.0
@@ -129,17 +130,21 @@ def ours(setting: Setting, clip: float, **more: Any) -> Callable[[Any], Any]:
     return lambda parameters: OURS[setting.kind](parameters, clip=clip, **setting.options, **wide, **more)
 
 
+def called(key: str, setting: Setting, seed: int, side: str) -> str:
+    """The name of a run: all that it depends on."""
+    model, options = MODELS[key], json.dumps(setting.options, sort_keys=True)
+    end = "torch" if side == "torch" else f"ours{' wide' * setting.wide} clip {model.clip(setting):g}"
+    return f"{key} batch {model.batch} seed {seed} {setting.kind} {options} {end}"
+
+
 def jobs() -> dict[str, tuple[Model, Callable[[Any], Any], int]]:
-    """Every run by a name that says all that it depends on."""
+    """Every run by its name."""
     found = {}
     for seed in SEEDS:
         for key, model in MODELS.items():
             for setting in SETTINGS.values():
-                told = f"{key} seed {seed} {setting.kind} {json.dumps(setting.options, sort_keys=True)}"
-                found[f"{told} torch"] = (model, peer(setting), seed)
-                found[f"{told} ours{' wide' * setting.wide} clip {model.clip(setting):g}"] = (
-                    model, ours(setting, model.clip(setting)), seed,
-                )  # fmt: skip
+                found[called(key, setting, seed, "torch")] = (model, peer(setting), seed)
+                found[called(key, setting, seed, "ours")] = (model, ours(setting, model.clip(setting)), seed)
     return found
 
 
@@ -162,9 +167,7 @@ def run(seconds: float) -> None:
 
 def of(done: dict[str, Record], key: str, name: str, side: str) -> list[Record]:
     """The records of one optimizer on one model, in the seeds' order."""
-    setting, model = SETTINGS[name], MODELS[key]
-    end = "torch" if side == "torch" else f"ours{' wide' * setting.wide} clip {model.clip(setting):g}"
-    return [done[f"{key} seed {s} {setting.kind} {json.dumps(setting.options, sort_keys=True)} {end}"] for s in SEEDS]
+    return [done[called(key, SETTINGS[name], seed, side)] for seed in SEEDS]
 
 
 def table(done: dict[str, Record]) -> str:

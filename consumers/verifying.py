@@ -13,7 +13,9 @@ from zk_autograd.proofs.base import Circuit, Commitments, Verifier
 class Verifiers:
     """Verifies proofs of any circuit; use as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: bool = True) -> None:
+        """``together``: whether :meth:`many` may verify in batches, or lets the proof system judge each proof alone."""
+        self._together = together
         self._open: dict[bytes, Verifier] = {}
 
     def __call__(self, circuit: Circuit, proof: bytes, hyper: tuple[int, ...]) -> Commitments:
@@ -28,7 +30,8 @@ class Verifiers:
         Raises:
             ProofSystemError: nobody knows, of none of them.
         """
-        return self._of(circuit).verify_many(jobs)
+        verifier = self._of(circuit)
+        return verifier.verify_many(jobs) if self._together else verifier.verify_each(jobs)
 
     def _of(self, circuit: Circuit) -> Verifier:
         if circuit.id not in self._open:

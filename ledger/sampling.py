@@ -27,6 +27,7 @@ from zk_autograd.errors import UsageError, VerificationError
 _SEED = b"zk-autograd/sampling/seed/v1\0"
 _DRAW = b"zk-autograd/sampling/draw/v1\0"
 _WORDS = 1 << 32
+_EXACT_BITS = 100_000
 
 
 class Receipt(Protocol):
@@ -167,16 +168,15 @@ def detection(shards: int, drawn: int, bad: int) -> Fraction:
     return 1 - Fraction(missed, math.perm(shards, few))
 
 
-def detection_over(chance: Fraction, steps: int) -> float:
-    """The probability that at least one of ``steps`` independent draws detects, each with ``chance``; rounded down."""
-    if chance == 0 or steps == 0:
-        return 0.0
-    if chance == 1:
-        return 1.0
-    if steps == 1:
-        return rounded_down(chance)
+def detection_over(chance: Fraction, steps: int) -> Fraction:
+    """The probability that at least one of ``steps`` independent draws detects, each with ``chance``.
+
+    Exact where that is cheap to compute; else by floats, and rounded down.
+    """
+    if chance in (0, 1) or steps * chance.denominator.bit_length() <= _EXACT_BITS:
+        return 1 - (1 - chance) ** steps
     missed = steps * math.log1p(-rounded_down(chance))
-    return -math.expm1(missed) * (1 - 1e-12)  # far more than the roundings' errors
+    return Fraction(-math.expm1(missed) * (1 - 1e-12))  # far more than the roundings' errors
 
 
 def rounded_down(value: Fraction) -> float:

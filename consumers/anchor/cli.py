@@ -56,7 +56,8 @@ def _run(args: argparse.Namespace) -> int:
         announce(log, home, Role.ANCHOR, key, "zk-anchor-announce")
         runner = AnchorRunner(log, policy, key, args.origin, anchor, report)
         try:
-            report(f"anchoring {log.url} in {anchor.uri}, head {anchor.head() or 'empty'}")
+            who = anchor.identity() or "it has no identity yet"
+            report(f"anchoring {log.url} in {anchor.uri} ({who}), head {anchor.head() or 'empty'}", anchor=who)
             idle = Idle(args.idle_exit)
             while not idle.over:
                 if runner.run_once():

@@ -32,9 +32,9 @@ class Verdict:
     checked: bool = True
 
 
-def _open(circuit: Circuit) -> None:
+def _open(circuit: Circuit, together: bool) -> None:
     global _state
-    _state = (circuit, Verifiers().__enter__())
+    _state = (circuit, Verifiers(together).__enter__())
 
 
 def _verify(jobs: Sequence[Job]) -> list[Verdict]:
@@ -47,18 +47,23 @@ def _verify(jobs: Sequence[Job]) -> list[Verdict]:
     return [Verdict(None, str(f)) if isinstance(f, VerificationError) else Verdict(f) for f in found]
 
 
-def verify_all(circuit: Circuit, jobs: Sequence[Job], workers: int | None, tick: Callable[[], None]) -> list[Verdict]:
+def verify_all(
+    circuit: Circuit, jobs: Sequence[Job], workers: int | None, tick: Callable[[], None], together: bool = True
+) -> list[Verdict]:
     """Verdicts in the order of ``jobs``. What a worker that dies leaves over is not checked.
 
     Args:
         workers: processes; None means one per core.
         tick: called once per proof.
+        together: whether proofs may be verified in batches (``docs/adr/0012``).
     """
     count = min(workers or len(os.sched_getaffinity(0)), max(1, len(jobs)))
     size = min(BATCH, -(-len(jobs) // count) or 1)
     batches = [jobs[i : i + size] for i in range(0, len(jobs), size)]
     out: list[Verdict] = []
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_open, initargs=(circuit,)) as pool:
+    with ProcessPoolExecutor(
+        count, mp_context=get_context("spawn"), initializer=_open, initargs=(circuit, together)
+    ) as pool:
         try:
             for verdicts in pool.map(_verify, batches):
                 out += verdicts

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
+from fractions import Fraction
 from typing import Any
 
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.sampled import NOT_SAMPLED
 from consumers.audit.statistics import gradients, gradients_in_words
+from ledger.sampling import rounded_down
 
 _MARKS = {Status.PASSED: "ok  ", Status.VIOLATED: "FAIL", Status.UNCHECKED: "–   "}
 _WORDS = {0: "SOUND", 1: "VIOLATED", 2: "COULD NOT BE CHECKED"}
@@ -58,15 +61,20 @@ def _sampled_lines(out: Audit) -> list[str]:
         f"  sampled: {sampling.count} of {sampling.shards} shards of each step, drawn by {sampling.beacon} "
         f"(window {sampling.window}). A cheat is drawn with a probability of at least:"
     ]
-    lines += [f"    {100 * chance.probability:8.4f} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
+    lines += [f"    {_percent(chance.probability)} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
     if sampling.abandoned:
         lines.append(
             f"  {sampling.abandoned} other sampled run(s) of this log have recorded steps that are not proven: unless "
-            "it still is to be, each is one more try for who may choose which run to show."
+            "that is still to come, each is one more try for who may choose which run to show."
         )
     if sampling.beacon.startswith("file:"):
         lines.append(f"  INSECURE draw: {FILE_BEACON}")
     return [*lines, f"  {NOT_SAMPLED}"]
+
+
+def _percent(probability: Fraction) -> str:
+    """Rounded down: 100 is for what is certain."""
+    return f"{math.floor(probability * 10**6) / 1e4:8.4f}"
 
 
 def _sampled(out: Audit) -> dict[str, Any] | None:
@@ -77,7 +85,10 @@ def _sampled(out: Audit) -> dict[str, Any] | None:
         "shards": sampling.shards,
         "beacon": sampling.beacon,
         "window": sampling.window,
-        "detection": [asdict(chance) for chance in sampling.chances(out.proven)],
+        "detection": [
+            asdict(chance) | {"probability": rounded_down(chance.probability)}
+            for chance in sampling.chances(out.proven)
+        ],
         "runs_not_proven": sampling.abandoned,
         "insecure": FILE_BEACON if sampling.beacon.startswith("file:") else "",
         "not_proven": NOT_SAMPLED,

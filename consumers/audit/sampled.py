@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from anchor import require_beacon
 from consumers.audit.collect import Collected
@@ -29,12 +30,12 @@ NOT_SAMPLED = (
 
 @dataclass(frozen=True)
 class Chance:
-    """How likely a cheat of one size is to be among what was drawn; the probability is rounded down."""
+    """How likely a cheat of one size is to be among what was drawn: exactly in one step, at least over many."""
 
     cheat: str
     shards: int
     steps: int
-    probability: float
+    probability: Fraction
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,7 @@ class Sampling:
         """For cheats of some sizes, in a run of ``steps`` proven steps."""
 
         def of(cheat: str, bad: int, times: int = 1) -> Chance:
-            chance = detection_over(detection(self.shards, self.count, bad), times)
-            return Chance(cheat, bad, times, chance)
+            return Chance(cheat, bad, times, detection_over(detection(self.shards, self.count, bad), times))
 
         found = [of("one shard in one step", 1)]
         for percent in (1, 10):

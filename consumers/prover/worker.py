@@ -190,6 +190,12 @@ class Worker:
             return event.shard in draw
         # A run that gets on, by a proof or an entry, is waited for. One that cannot must not hold others up for ever.
         news = self.draws.entries[event.run_id] + self.answered.count(event.run_id)
+        if event.run_id not in self._waiting:
+            self.report(
+                f"run {event.run_id.hex()[:12]} waits: its beacon {start.beacon[:80]} has to draw step {event.step}, "
+                "once zk-ledger has recorded it and zk-anchor has anchored that",
+                run_id=event.run_id.hex(), step=event.step, waiting=True,
+            )  # fmt: skip
         since, seen = self._waiting.get(event.run_id, (time.monotonic(), -1))
         if news != seen:
             since = time.monotonic()

@@ -24,6 +24,8 @@ from zk_autograd.proofs.ezkl.system import Ezkl, _circuit
 from zk_autograd.proofs.witness import SALT, ShardWitness, advance, columns, fresh_noise, fresh_salt
 from zk_autograd.statement import STATEMENTS, Public
 
+pytestmark = pytest.mark.usefixtures("bare")  # from which the attacker learns the circuit's layout
+
 LOGROWS, SHARD, NOISE = 12, 1150, 270
 ROWS, ALL, IDLE = 1 << LOGROWS, (0, 1, 2), 4
 """One argument looks up all three inner columns; argument 4 is a range check that nothing uses."""

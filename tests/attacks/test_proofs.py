@@ -219,12 +219,11 @@ def test_points_exchanged_between_proofs(case: Case) -> None:
     assert_violates(case.audit(), 5, only=True)
 
 
-@pytest.mark.parametrize("junk", [bytes(5664), b"\xff" * 5664])
-def test_a_proof_of_nothing(case: Case, junk: bytes) -> None:
+@pytest.mark.parametrize("content", [b"\0", b"\xff"])
+def test_a_proof_of_nothing(case: Case, content: bytes) -> None:
     """The right length, and no points in it."""
-    assert len(junk) == case.sound.circuit.proof_bytes
     story = case.story()
-    story.proofs[1, 0] = replace(story.proofs[1, 0], proof=junk)
+    story.proofs[1, 0] = replace(story.proofs[1, 0], proof=content * case.sound.circuit.proof_bytes)
     case.retell(story)
     found = case.audit()
     assert found.exit_code == 1
@@ -242,8 +241,8 @@ def test_an_invalid_proof_beside_a_valid_one_is_harmless(case: Case) -> None:
 
 
 def test_a_proof_in_other_envelopes_is_verified_once(case: Case) -> None:
-    """A prover's key can sign one proof many times over, as events that differ in what proves nothing, or of slots
-    where it does not belong. An auditor's work grows with what there is to verify."""
+    """A prover's key can sign one proof many times over, as events that differ in what proves nothing. An auditor's
+    work grows with what there is to verify."""
     good = proof_event(case, 2, 0)
     for i in range(50):
         path = (i.to_bytes(32, "big"), *good.pre_path)

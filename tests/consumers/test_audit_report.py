@@ -10,6 +10,7 @@ import pytest
 from anchor import ReceiptFacts
 from consumers.audit.outcome import TITLES, Audit, Status
 from consumers.audit.report import NOT_PROVEN, as_json, as_text
+from consumers.audit.sampled import NOT_SAMPLED, Sampling
 from tests.support.forge import Case
 
 
@@ -135,3 +136,32 @@ def test_the_sound_run_reads_as_such(case: Case) -> None:
     assert "the enclave's word on its gradients: 0 elements clipped" in text
     assert facts["classes"] == ["DEV SRS", "SIMULATED"]
     assert [c["status"] for c in facts["checks"]] == ["passed"] * 12
+
+
+def test_what_sampling_is_worth_is_rounded_down_and_said_with_what_it_is_not() -> None:
+    """A hundred percent is for what is certain."""
+    out = made()
+    out.proven = 100_000
+    out.sampling = Sampling(50, 1000, "tpm:00", 8, {}, abandoned=2)
+    text, facts = as_text(out, ""), as_json(out, "")["sampled"]
+    for line in (
+        "sampled: 50 of 1000 shards of each step, drawn by tpm:00 (window 8)",
+        "  5.0000 %  one shard in one step",
+        " 40.2688 %  1 % of the shards in one step",
+        " 99.5524 %  10 % of the shards in one step",
+        " 99.9999 %  one shard in each of 100000 steps",
+        "2 other sampled run(s) of this log",
+        NOT_SAMPLED,
+    ):
+        assert line in text, line
+    assert "INSECURE" not in text
+    assert [c["shards"] for c in facts["detection"]] == [1, 10, 100, 1]
+    assert all(0 < c["probability"] < 1 for c in facts["detection"])
+    assert (facts["runs_not_proven"], facts["insecure"], facts["not_proven"]) == (2, "", NOT_SAMPLED)
+    out.sampling = Sampling(4, 4, "file:00", 8, {})
+    text = as_text(out, "")
+    assert "100.0000 %  one shard in one step" in text
+    assert "INSECURE draw: the beacon is a file" in text
+    out.sampling = None
+    assert "sampled" not in as_text(out, "")
+    assert as_json(out, "")["sampled"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,6 +19,7 @@ from schemas.events import Anchored, DeadLetter, ProofAttached, RunStarted
 from schemas.signing import seal
 from schemas.topics import witness_partition
 from schemas.wire import open_event_log
+from tests.support.broker import SESSION_TIMEOUT, unique_prefix
 from tests.support.forge import Case, resigned
 from tests.support.sampled import COUNT, SHARDS, STEPS, Teller
 from zk_autograd.eventlog.base import EventLog, Reader, Record
@@ -245,6 +247,38 @@ def test_a_partition_that_goes_to_another_prover_goes_with_what_waits_in_it(benc
     second.group.close()
     with bench.log.group("again", ["witness"]) as group:
         assert group.poll(timeout=0.2, max_records=10) == []
+
+
+@pytest.mark.kafka
+def test_on_kafka_a_prover_waits_for_the_receipt_too(sampled_case: Case, kafka_broker: str) -> None:
+    """The same over a broker, whose client pauses partitions in its own way."""
+    url = f"kafka://{kafka_broker}?topic_prefix={unique_prefix('sampled')}&session_timeout={SESSION_TIMEOUT}"
+    with ExitStack() as stack:
+        log = stack.enter_context(open_event_log(url))
+        producer = stack.enter_context(log.producer("copy"))
+
+        def copy(*topics: str) -> None:
+            with producer.transaction() as transaction:
+                for topic in topics:
+                    for record in sampled_case.log.records(topic):
+                        transaction.send(topic, b"", record.value, record.partition)
+
+        copy("steps", "witness", "proofs", "ledger", "checkpoints")
+        bench = Bench(sampled_case, log, stack)
+        worker = bench.worker()
+        deadline = time.monotonic() + 60
+        while len(worker.held) < 8 and time.monotonic() < deadline:
+            assert worker.run_once(timeout=0.2) == 0
+        assert len(worker.held) == 8
+        copy("anchors")
+        taken = 0
+        while taken < STEPS * SHARDS and time.monotonic() < deadline:
+            taken += worker.run_once(timeout=0.2)
+        worker.run_once(timeout=0.0)
+        assert (taken, worker.held, worker.proven) == (STEPS * SHARDS, {}, 0)
+        worker.group.close()
+        with log.group("again", ["witness"]) as group:
+            assert group.poll(timeout=3.0, max_records=10) == []
 
 
 def test_a_prover_without_draws_takes_no_sampled_runs(bench: Bench) -> None:

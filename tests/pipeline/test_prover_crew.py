@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline.processes import Crew, Service
-
-StartCrew = Callable[[str], Crew]
+from tests.pipeline.processes import Crew, Service, crew
+from zk_autograd.home import Home
 
 
 @pytest.fixture
-def provers(sqlite_url: str, start_crew: StartCrew) -> Service:
+def idle(sqlite_url: str, tmp_path: Path) -> Iterator[Crew]:
+    """A home without circuits, over an empty log."""
+    home = Home(tmp_path / "home")
+    home.opt_in_to_simulation()
+    with crew(home, sqlite_url, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def provers(idle: Crew) -> Service:
     """Two at work, with nothing to do."""
-    service = start_crew(sqlite_url).provers("p", 2)
+    service = idle.provers("p", 2)
     wait(lambda: service.printed.count("proving from") == 2, service)
     assert {line[:4] for line in service.printed.splitlines() if "proving from" in line} == {"[1] ", "[2] "}
     return service
@@ -67,10 +75,9 @@ def test_a_killed_worker_ends_the_command(provers: Service, sqlite_url: str) -> 
     assert "zk-prove: worker " in provers.printed.splitlines()[-1]
 
 
-def test_what_a_worker_cannot_do_is_said_once_more_by_the_command(sqlite_url: str, start_crew: StartCrew) -> None:
-    crew = start_crew(sqlite_url)
-    (crew.home.path / "keys" / "simulated-root.pem").unlink()
-    service = crew.provers("p", 2)
+def test_what_a_worker_cannot_do_is_said_once_more_by_the_command(idle: Crew) -> None:
+    (idle.home.path / "keys" / "simulated-root.pem").unlink()
+    service = idle.provers("p", 2)
     wait(lambda: service.exit_code is not None, service)
     assert service.exit_code == 2
     last = service.printed.splitlines()[-1]
@@ -78,9 +85,14 @@ def test_what_a_worker_cannot_do_is_said_once_more_by_the_command(sqlite_url: st
     assert "simulated-root.pem: not there" in last
 
 
-def test_more_than_fit_into_memory_are_not_started(sqlite_url: str, start_crew: StartCrew) -> None:
-    service = start_crew(sqlite_url).provers("p", 1000)
+def test_more_than_fit_into_memory_are_not_started(idle: Crew) -> None:
+    idle.home.allow_circuit(bytes(32))
+    key = idle.home.path / "circuits" / bytes(32).hex() / "pk.key"
+    key.parent.mkdir(parents=True)
+    with key.open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    service = idle.provers("p", 2)
     wait(lambda: service.exit_code is not None, service)
     assert service.exit_code == 2
     (line,) = service.printed.splitlines()
-    assert "fit into memory (one needs " in line
+    assert line.startswith("zk-prove: --workers 2: at most 1 fit into memory (one needs 3072.2 GiB, ")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consumers.verifying import Verifiers
 from tests.proofs.proving import Proved
 from tests.support.circuits import REAL
 from zk_autograd.errors import ProofSystemError, VerificationError
@@ -23,11 +24,10 @@ from zk_autograd.proofs.ezkl.srs import FIELD_MODULUS, g2_points
 from zk_autograd.proofs.ezkl.verify import DIGEST, EzklVerifier, make_digest, read_digest
 
 Prover = Callable[[str], Proved]
-RANGES = [(-1, 1), (0, 16383)]
 
 
 def key_of(circuit: Circuit) -> Key:
-    return read_key((circuit.directory / "vk.key").read_bytes(), RANGES)
+    return read_key((circuit.directory / "vk.key").read_bytes())
 
 
 def batch_of(circuit: Circuit, digest: bytes | None = None) -> BatchVerifier:
@@ -161,9 +161,7 @@ def test_a_key_of_another_shape_is_refused(adam: Proved) -> None:
     off_curve = raw[:7] + bytes([raw[7] ^ 1]) + raw[8:]
     for other in (raw[:-1], raw + b"\0", b"\x02" + raw[1:], raw[:1] + b"\x10" + raw[2:], off_curve, raw[:7], b""):
         with pytest.raises(VerificationError, match="verifying key"):
-            read_key(other, RANGES)
-    with pytest.raises(VerificationError, match="verifying key"):
-        read_key(raw, RANGES[:1])
+            read_key(other)
 
 
 # Together with EZKL
@@ -238,3 +236,17 @@ def test_a_circuit_whose_files_are_gone_is_no_verdict(adam: Proved, tmp_path: Pa
     for circuit in (replace(adam.circuit, directory=tmp_path), replace(adam.circuit, srs_path=tmp_path / "srs")):
         with pytest.raises(ProofSystemError, match="cannot be read"):
             EzklVerifier(circuit)
+
+
+def test_who_wants_ezkls_word_alone_gets_it(adam: Proved, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``zk-audit --one-by-one``: the batch verifier is not even asked."""
+
+    def asked(_: EzklVerifier, jobs: object) -> None:
+        raise AssertionError("the batch verifier was asked")
+
+    monkeypatch.setattr(EzklVerifier, "verify_many", asked)
+    jobs = [(adam.proof, tuple(adam.columns.hyper)), (bent(adam.proof, 2000, 1), tuple(adam.columns.hyper))]
+    with Verifiers(together=False) as verify:
+        good, bad = verify.many(adam.circuit, jobs)
+    assert isinstance(good, Commitments)
+    assert isinstance(bad, VerificationError)

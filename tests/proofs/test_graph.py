@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import numpy_helper
 
@@ -125,6 +126,18 @@ def test_a_graph_is_the_one_it_ever_was(name: str) -> None:
 def test_a_constant_that_a_float_cannot_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="16777217 is not exact"):
         graph.Graph().number((1 << 24) + 1)
+
+
+def test_a_graph_for_which_ezkl_adds_range_checks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constant in several operations, as it would stand in a plain graph."""
+
+    def plain(self: graph.Graph, value: int) -> graph.Expr:
+        self.constants[f"k{value}"] = np.array([value], dtype=np.float32)
+        return graph.Expr(self, f"k{value}", 1)
+
+    monkeypatch.setattr(graph.Graph, "number", plain)
+    with pytest.raises(ProofSystemError, match="sgd: EZKL wants range checks"):
+        Ezkl()._compile(STATEMENTS["sgd"], 2**12 - 8, 3, 40, 16, tmp_path)
 
 
 def test_profiles_have_the_largest_table_that_one_column_holds() -> None:

@@ -155,6 +155,10 @@ class Verifier(ABC):
         Raises:
             ProofSystemError: nobody knows, of none of them.
         """
+        return self.verify_each(jobs)
+
+    def verify_each(self, jobs: Sequence[tuple[bytes, Sequence[int]]]) -> list[Commitments | VerificationError]:
+        """:meth:`verify_many`, one proof at a time."""
         out: list[Commitments | VerificationError] = []
         for proof, hyper in jobs:
             try:

@@ -3,8 +3,8 @@
 Columns, in the order of the proof's commitments (all circuits of this project have these, whatever the statement):
 
 * advice: the 4 committed inputs; ``a`` and ``b``, operands of 3 gates a row; ``c``, their results;
-* fixed: constants; the look-up table's two columns; two tables of EZKL's own range checks, which our graphs do not use;
-  9 selectors of look-ups (3 tables by 3 inner columns); selectors of gates, several packed into one column;
+* fixed: constants; the look-up table's two columns; 3 selectors of look-ups (one for each inner column); selectors of
+  gates, several packed into one column;
 * permutation: the copy constraints over the 13 advice columns, the constants and an instance column that is empty.
 
 How gates share selector columns (``_pack``) follows Halo2's own rule, since the key holds only the outcome. A mistake
@@ -26,11 +26,13 @@ Point: TypeAlias = tuple[int, int] | None
 
 INNER = 3
 DEGREE = 5
-ADVICE, LOOKUPS, PERMUTED, BLINDING = 4 + 3 * INNER, 3 * INNER, 4 + 3 * INNER + 2, 5
+ADVICE, LOOKUPS, PERMUTED, BLINDING = 4 + 3 * INNER, INNER, 4 + 3 * INNER + 2, 5
 SETS = -(-PERMUTED // (DEGREE - 2))
 PIECES = DEGREE - 1
-TABLES = 5
-"""Fixed columns before the selectors: constants, two of the look-up, two of range checks."""
+TABLES = 3
+"""Fixed columns before the selectors: constants, two of the look-up."""
+OFF = (0, 1)
+"""What a look-up looks up where its selector is off: sigmoid of 0, as EZKL has it."""
 
 DELTA = 0x09226B6E22C6F0CA64EC26AAD4C86E715B5F898E5E963F25870E56BBE533E9A2
 """Generator of the multiplicative subgroup of odd order, which tells columns apart in the permutation argument."""
@@ -72,14 +74,12 @@ class Key:
         fixed: commitments of the fixed columns.
         permutation: commitments of the permutation's columns.
         selectors: by gate, in the key's order.
-        defaults: what each of the three tables sees where its selector is off: one or two values.
     """
 
     k: int
     fixed: tuple[Point, ...]
     permutation: tuple[Point, ...]
     selectors: tuple[Selector, ...]
-    defaults: tuple[tuple[int, ...], ...]
 
     @property
     def omega(self) -> int:
@@ -102,11 +102,9 @@ class Key:
         return 64 * (self.commitments + 2) + 32 * self.evaluations
 
 
-def read_key(raw: bytes, ranges: Sequence[tuple[int, int]]) -> Key:
+def read_key(raw: bytes) -> Key:
     """A key as EZKL writes it: version, k, flags, fixed commitments, permutation commitments, selectors as bits.
 
-    Args:
-        ranges: the settings' ``required_range_checks``.
     Raises:
         VerificationError: it is of another shape than our circuits'.
     """
@@ -120,12 +118,10 @@ def read_key(raw: bytes, ranges: Sequence[tuple[int, int]]) -> Key:
     bits = [int.from_bytes(raw[i : i + size], "little") for i in range(start, len(raw), size)]
     selectors = _pack(bits[: len(_SIMPLE)])
     columns = TABLES + LOOKUPS
-    if 1 + max(s.column for s in selectors) + columns != count or len(ranges) != 2:
+    if 1 + max(s.column for s in selectors) + columns != count:
         raise VerificationError("verifying key: its columns are not those of this release's circuits")
     placed = tuple(Selector(s.column + columns, s.root, s.size) for s in selectors)
-    # A look-up whose selector is off looks up sigmoid's own (0, 1), a range check the lower end of its range.
-    defaults = ((0, 1), *((low,) for low, _ in ranges))
-    return Key(k, tuple(points[:count]), tuple(points[count:]), placed, defaults)
+    return Key(k, tuple(points[:count]), tuple(points[count:]), placed)
 
 
 def _point(raw: bytes) -> Point:
@@ -228,14 +224,9 @@ def numerator(
         push(active * (left - right))
     # look-ups
     for i, (phi, phi_next, m) in enumerate(e.lookups):
-        kind, column = divmod(i, INNER)
-        q, off = e.fixed[TABLES + i], key.defaults[kind]
-        f, t = q * a[column] + (1 - q) * off[0], e.fixed[1]
-        if kind == 0:
-            f, t = f * theta + q * c[column] + (1 - q) * off[1], t * theta + e.fixed[2]
-        else:
-            t = e.fixed[2 + kind]
-        f, t = (f + beta) % R, (t + beta) % R
+        q = e.fixed[TABLES + i]
+        f = (q * a[i] + (1 - q) * OFF[0]) * theta + q * c[i] + (1 - q) * OFF[1]
+        f, t = (f + beta) % R, (e.fixed[1] * theta + e.fixed[2] + beta) % R
         push(first * phi)
         push(last * phi)
         push(active * ((t * f % R * (phi_next - phi) - t + m * f) % R))

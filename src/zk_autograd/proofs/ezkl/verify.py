@@ -70,8 +70,7 @@ class EzklVerifier(Verifier):
     @cached_property
     def batch(self) -> BatchVerifier:
         """Made at first use: it reads the key's points."""
-        settings = json.loads(read_capped(self._folder / "settings.json", _LARGEST))
-        key = read_key(read_capped(self._folder / "vk.key", _LARGEST), settings["required_range_checks"])
+        key = read_key(read_capped(self._folder / "vk.key", _LARGEST))
         return BatchVerifier(key, read_digest(self._circuit), *g2_points(self._circuit.srs_path))
 
     def verify(self, proof: bytes, hyper: Sequence[int]) -> Commitments:
