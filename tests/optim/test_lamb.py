@@ -23,7 +23,7 @@ LAMB = STATEMENTS["lamb"]
 
 
 class FloatLamb(torch.optim.Optimizer):
-    """You et al., arXiv:1904.00962, algorithm 2, with Adam's bias corrections (its version 3, appendix)."""
+    """You et al., arXiv:1904.00962, algorithm 2, with a cap on the ratio instead of one on the norm."""
 
     def __init__(
         self, params: Iterable[Any], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6,

@@ -1,4 +1,4 @@
-"""LAMB over integers: You et al., arXiv:1904.00962, algorithm 2, the trust ratio capped as there."""
+"""LAMB over integers: You et al., arXiv:1904.00962, algorithm 2, with a cap on the trust ratio."""
 
 from __future__ import annotations
 
