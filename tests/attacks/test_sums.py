@@ -27,8 +27,9 @@ from zk_autograd.errors import FormatError, VerificationError
 from zk_autograd.home import Home
 from zk_autograd.merkle import all_paths
 from zk_autograd.proofs import proof_system
-from zk_autograd.proofs.base import Circuit, Commitments, Limits, Profile
+from zk_autograd.proofs.base import POINT_BYTES, Circuit, Commitments, Limits, Profile
 from zk_autograd.proofs.ezkl.system import Ezkl
+from zk_autograd.proofs.ezkl.verify import EzklVerifier
 from zk_autograd.proofs.witness import Carried, ShardWitness, advance, columns, fresh_salt
 from zk_autograd.schedule import Schedule
 from zk_autograd.statement import STATEMENTS, Public, place_in
@@ -166,6 +167,16 @@ def attached(event: WitnessShard, circuit: Circuit) -> ProofAttached:
         event.run_id, event.step, event.shard, circuit.system, circuit.id, b"", paths["pre"], paths["post"],
         paths["work"], paths["carry_in"], paths["carry_out"],
     )  # fmt: skip
+
+
+def test_the_batch_verifier_takes_six_committed_columns_and_no_other_proof(told: Case, layers: Layers) -> None:
+    proofs = [told.story().proofs[1, shard].proof for shard in range(sum(LAYERS))]
+    with EzklVerifier(layers.sound.circuit) as verifier:
+        assert verifier.batch.accepted(proofs) == [True] * len(proofs)
+        for at in (4 * POINT_BYTES, 5 * POINT_BYTES, -40):  # carry_in, carry_out, the opening
+            other = bytearray(proofs[1])
+            other[at : at + 2 or None] = proofs[0][at : at + 2 or None]
+            assert verifier.batch.accepted([proofs[0], bytes(other)]) == [True, False]
 
 
 def sums(secret: ShardWitness, layers: Layers, shard: int) -> tuple[int, ...]:
