@@ -215,7 +215,7 @@ def plot(done: dict[str, Record], key: str, path: Path) -> None:
             axis.fill_between(at, low, high, color=style["color"], alpha=0.12, lw=0)
         axis.set_title(name, fontsize=9)
         axis.set_yscale("log")
-    axes[0, 0].legend(["torch, float32", "_", "fixed point", "_"], fontsize=8)
+    axes[0, 0].legend(axes[0, 0].lines, ["torch, float32", "fixed point"], fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("step")
     for axis in axes[:, 0]:
