@@ -42,19 +42,19 @@ class Setting:
     wide: bool = False
 
 
-L2, DECAY = {"weight_decay": 5e-4}, {"weight_decay": 0.1}
+L2, FAINT, DECAY = {"weight_decay": 5e-4}, {"weight_decay": 1e-4}, {"weight_decay": 0.1}
 ADAM, MAX, MOMENTUM = {"lr": 1e-3}, {"amsgrad": True}, {"lr": 0.02, "momentum": 0.9}
 SETTINGS = {
     "adam": Setting("Adam", ADAM),
     "adam-wide": Setting("Adam", ADAM, wide=True),
-    "adam-l2": Setting("Adam", ADAM | L2),
+    "adam-l2": Setting("Adam", ADAM | FAINT),
     "adamw": Setting("AdamW", ADAM | DECAY),
     "adamw-wide": Setting("AdamW", ADAM | DECAY, wide=True),
     "amsgrad": Setting("Adam", ADAM | MAX),
-    "amsgrad-l2": Setting("Adam", ADAM | MAX | L2),
+    "amsgrad-l2": Setting("Adam", ADAM | MAX | FAINT),
     "amsgradw": Setting("AdamW", ADAM | MAX | DECAY),
-    "sgd": Setting("SGD", {"lr": 0.1}),
-    "sgd-l2": Setting("SGD", {"lr": 0.1} | L2),
+    "sgd": Setting("SGD", {}),
+    "sgd-l2": Setting("SGD", L2),
     "momentum": Setting("SGD", MOMENTUM),
     "momentum-l2": Setting("SGD", MOMENTUM | L2),
     "nesterov": Setting("SGD", MOMENTUM | {"nesterov": True}),
@@ -75,6 +75,12 @@ class Model:
     sgd: float
     adam: float
     batch: int = 128
+    rate: float = 0.1
+    """Of plain SGD."""
+
+    def options(self, setting: Setting) -> dict[str, Any]:
+        """What torch's optimizer and this project's both take."""
+        return {"lr": self.rate} | setting.options
 
     def clip(self, setting: Setting) -> float:
         """The bound for an optimizer."""
@@ -84,7 +90,7 @@ class Model:
 MODELS = {
     "mlp": Model("perceptron", digits.mlp, sgd=0.125, adam=0.125),
     "convnet": Model("convolutional net", digits.convnet, sgd=1.0, adam=0.25),
-    "transformer": Model("transformer", digits.transformer, sgd=1.0, adam=0.25, batch=64),
+    "transformer": Model("transformer", digits.transformer, sgd=1.0, adam=0.25, batch=64, rate=0.05),
 }
 
 
@@ -119,20 +125,21 @@ def evaluate(model: nn.Module) -> float:
     return float(nn.functional.cross_entropy(model(images), labels))
 
 
-def peer(setting: Setting) -> Callable[[Any], Any]:
+def peer(model: Model, setting: Setting) -> Callable[[Any], Any]:
     """Makes torch's own optimizer."""
-    return lambda parameters: getattr(torch.optim, setting.kind)(parameters, **setting.options)
+    return lambda parameters: getattr(torch.optim, setting.kind)(parameters, **model.options(setting))
 
 
-def ours(setting: Setting, clip: float, **more: Any) -> Callable[[Any], Any]:
+def ours(model: Model, setting: Setting) -> Callable[[Any], Any]:
     """Makes this project's optimizer."""
-    wide = {"wide": True} if setting.wide else {}
-    return lambda parameters: OURS[setting.kind](parameters, clip=clip, **setting.options, **wide, **more)
+    options = model.options(setting) | {"clip": model.clip(setting)} | ({"wide": True} if setting.wide else {})
+    return lambda parameters: OURS[setting.kind](parameters, **options)
 
 
 def called(key: str, setting: Setting, seed: int, side: str) -> str:
     """The name of a run: all that it depends on."""
-    model, options = MODELS[key], json.dumps(setting.options, sort_keys=True)
+    model = MODELS[key]
+    options = json.dumps(model.options(setting), sort_keys=True)
     end = "torch" if side == "torch" else f"ours{' wide' * setting.wide} clip {model.clip(setting):g}"
     return f"{key} batch {model.batch} seed {seed} {setting.kind} {options} {end}"
 
@@ -143,8 +150,8 @@ def jobs() -> dict[str, tuple[Model, Callable[[Any], Any], int]]:
     for seed in SEEDS:
         for key, model in MODELS.items():
             for setting in SETTINGS.values():
-                found[called(key, setting, seed, "torch")] = (model, peer(setting), seed)
-                found[called(key, setting, seed, "ours")] = (model, ours(setting, model.clip(setting)), seed)
+                found[called(key, setting, seed, "torch")] = (model, peer(model, setting), seed)
+                found[called(key, setting, seed, "ours")] = (model, ours(model, setting), seed)
     return found
 
 
@@ -208,7 +215,7 @@ def plot(done: dict[str, Record], key: str, path: Path) -> None:
             axis.fill_between(at, low, high, color=style["color"], alpha=0.12, lw=0)
         axis.set_title(name, fontsize=9)
         axis.set_yscale("log")
-    axes[0, 0].legend(["torch, float32", "_", "fixed point", "_"], fontsize=8)
+    axes[0, 0].legend(axes[0, 0].lines, ["torch, float32", "fixed point"], fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("step")
     for axis in axes[:, 0]:
