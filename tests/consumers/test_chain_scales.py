@@ -72,6 +72,7 @@ class Run:
         previous = self.chain.steps[-1].event_id if self.chain.steps else self.chain.run_id
         made = sample(
             StepCommitted, run_id=self.chain.run_id, step=number, previous=previous, rates=RATES, shifts=shifts,
+            carry_root=bytes(32),
             public=tuple(public), rounding=0.1,
         )  # fmt: skip
         return replace(made, **changes)
