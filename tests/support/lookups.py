@@ -62,8 +62,8 @@ class Guess:
 def guess(circuit: Circuit, witness: ShardWitness, pub: Public, shift: int = 0) -> Guess:
     """All look-ups that follow from a witness: one after the other into the inner columns, in turn.
 
-    ``shift`` cells stand before the first that our own count of cells knows nothing of: EZKL's checks of constants. It
-    is the circuit's, and an attacker learns it from a proof of his own.
+    ``shift`` cells stand before the first that our own count of cells knows nothing of, such as the rest of a row
+    before sums of products. It is the circuit's, and an attacker learns it from a proof of his own.
     """
     st, P = circuit.statement, circuit.P
     step = advance(circuit, witness, pub)
