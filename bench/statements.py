@@ -18,6 +18,7 @@ TORCH = {
     "amsgrad": "`Adam(amsgrad=True)`",
     "amsgrad-l2": "`Adam(amsgrad=True, weight_decay=…)`",
     "amsgradw": "`AdamW(amsgrad=True)`",
+    "lamb": "– (`zk_autograd.optim.Lamb`)",
     "sgd": "`SGD`",
     "sgd-l2": "`SGD(weight_decay=…)`",
     "momentum": "`SGD(momentum=…)`",

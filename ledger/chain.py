@@ -20,7 +20,7 @@ from zk_autograd.fixed_point import Format
 from zk_autograd.merkle import verify_inclusion
 from zk_autograd.proofs.base import Circuit, Commitments
 from zk_autograd.schedule import Schedule
-from zk_autograd.statement import UNCHANGED, Resolution
+from zk_autograd.statement import UNCHANGED, Resolution, place_in
 
 MAX_SHARDS = 1 << 20
 
@@ -163,7 +163,8 @@ class RunChain:
         """Rates, changes of scale and public integers are those that the start declared or allows.
 
         1. one rate a group; 2. the rounding error is within what was declared; 3. scales change only where an epoch
-        begins, and to formats that the statement allows; 4. the rates are the schedules'; 5. the integers follow.
+        begins, and to formats that the statement allows; 4. the rates are the schedules'; 5. the integers follow; 6. it
+        commits to sums only if the statement carries any.
 
         Raises:
             VerificationError: names the first integer that is off, with both values.
@@ -198,6 +199,9 @@ class RunChain:
                 else f"expected {len(vector)} integers, got {len(event.public)}"
             )
             raise VerificationError(f"{where}: public integers off their schedule: {detail}")
+        # 6. sums
+        if not self.statement.carries and event.carry_root != bytes(32):
+            raise VerificationError(f"{where}: commits to sums, which {self.statement.name} does not carry")
 
     def formats_after(self, step: int) -> tuple[Format, ...]:
         """Each block's format after a step that was taken; 0: before the first."""
@@ -249,9 +253,13 @@ class RunChain:
         return vector
 
     def public_of(self, step: int, shard: int) -> tuple[int, ...]:
-        """The public integers of one shard of a committed step, as the step's event states them."""
+        """The public integers of one shard's proof: the step's, as its event states them, and the shard's place."""
         count, block = len(self.statement.public), bisect_right(self._ends, shard)
-        return self.steps[step - 1].event.public[block * count : (block + 1) * count]
+        public = self.steps[step - 1].event.public[block * count : (block + 1) * count]
+        return public + (tuple(self._place(shard).values()) if self.statement.carries else ())
+
+    def _place(self, shard: int) -> dict[str, int]:
+        return place_in([block.shards for block in self.start.blocks], shard)
 
     def check_place(self, proof: ProofAttached, found: Commitments) -> None:
         """A verified proof belongs where it says.
@@ -259,7 +267,8 @@ class RunChain:
         1. it is about this run's circuit, under its proof system, a committed step and one of its shards;
         2. the state it starts from is the shard's in the state root before the step;
         3. the state it ends in is the shard's in the step's state root;
-        4. gradient and hints are the shard's in the step's work root.
+        4. gradient and hints are the shard's in the step's work root;
+        5. its running sums go on from those of the block's shard before, and are the shard's in the step's carry root.
 
         Raises:
             VerificationError: names what does not belong.
@@ -282,6 +291,25 @@ class RunChain:
                 verify_inclusion(point, shard, size, path, root)
             except VerificationError:
                 raise VerificationError(f"{where}: the proof's {what} is not the one the step committed to") from None
+        # 5. sums
+        self._check_carry(proof, found, where)
+
+    def _check_carry(self, proof: ProofAttached, found: Commitments, where: str) -> None:
+        shard, size = proof.shard, self.start.shards
+        begins = not self.statement.carries or self._place(shard)["first"]
+        if (begins and proof.carry_in_path) or (not self.statement.carries and proof.carry_out_path):
+            raise VerificationError(f"{where}: the proof has a path for sums that there are not")
+        if not self.statement.carries:
+            return
+        root, checks = self.steps[proof.step - 1].event.carry_root, []
+        if not begins:
+            checks.append(("sums before", found.carry_in, shard - 1, proof.carry_in_path))
+        checks.append(("sums", found.carry_out, shard, proof.carry_out_path))
+        for what, point, at, path in checks:
+            try:
+                verify_inclusion(point, at, size, path, root)
+            except VerificationError:
+                raise VerificationError(f"{where}: the proof's {what} are not those the step committed to") from None
 
     def append(self, opened: Opened[StepCommitted | RunFinished]) -> None:
         """Takes an event that the checks have passed."""

@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     )
     home = default_home()
     p.add_argument("--steps", type=int, required=True, help="total steps of the run")
-    p.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adam", help="update rule (default: adam)")
+    p.add_argument(
+        "--optimizer", choices=("adam", "adamw", "lamb", "sgd"), default="adam", help="update rule (default: adam)"
+    )
     p.add_argument("--lr", type=float, help="learning rate (default: 0.05 for sgd, else 0.001)")
     p.add_argument(
         "--lr-schedule",
@@ -53,9 +55,10 @@ def parser() -> argparse.ArgumentParser:
         nargs=2,
         default=(0.9, 0.999),
         metavar=("B1", "B2"),
-        help="of adam, adamw (default: 0.9 0.999)",
+        help="of adam, adamw, lamb (default: 0.9 0.999)",
     )
-    p.add_argument("--eps", type=float, default=1e-8, help="of adam, adamw (default: 1e-8)")
+    p.add_argument("--eps", type=float, help="of adam, adamw, lamb (default: 1e-8; 1e-6 for lamb)")
+    p.add_argument("--max-ratio", type=float, help="of lamb: largest trust ratio (default: 10)")
     p.add_argument("--amsgrad", action="store_true", help="of adam, adamw: divide by the largest root so far")
     p.add_argument(
         "--wide", action="store_true", help="of adam, adamw: gradients 2^9 times as fine, proofs a fifth smaller"
@@ -64,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--dampening", type=float, default=0.0, help="of sgd with momentum (default: 0)")
     p.add_argument("--nesterov", action="store_true", help="of sgd with momentum")
     p.add_argument(
-        "--weight-decay", type=float, help="as torch's: of the weights for adamw, else L2 (default: 0.01 for adamw, 0)"
+        "--weight-decay",
+        type=float,
+        help="as torch's: of the weights for adamw and lamb, else L2 (default: 0.01 for these two, 0)",
     )
     p.add_argument("--clip", type=float, default=1.0, help="largest absolute gradient element kept (default: 1)")
     p.add_argument(
@@ -150,14 +155,14 @@ def _tell(line: str) -> None:
 
 def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
     """The optimizer that the options describe, over a model's parameters."""
-    from zk_autograd.optim import SGD, Adam, AdamW
+    from zk_autograd.optim import SGD, Adam, AdamW, Lamb
 
-    sgd = args.optimizer == "sgd"
-    wrong = (
-        {"--amsgrad": args.amsgrad, "--wide": args.wide}
-        if sgd
-        else {"--momentum": args.momentum, "--nesterov": args.nesterov}
-    )
+    sgd, lamb = args.optimizer == "sgd", args.optimizer == "lamb"
+    wrong = {"--max-ratio": args.max_ratio is not None and not lamb}
+    if sgd or lamb:
+        wrong |= {"--amsgrad": args.amsgrad, "--wide": args.wide}
+    if not sgd:
+        wrong |= {"--momentum": args.momentum, "--nesterov": args.nesterov}
     for option, given in wrong.items():
         if given:
             raise UsageError(f"{option} is no option of --optimizer {args.optimizer}")
@@ -168,8 +173,14 @@ def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
     if sgd:
         moment = {"momentum": args.momentum, "dampening": args.dampening, "nesterov": args.nesterov}
         return SGD(parameters, **moment, **common)
+    common["betas"] = tuple(args.betas)
+    if args.eps is not None:
+        common["eps"] = args.eps
+    if lamb:
+        ratio = {} if args.max_ratio is None else {"max_ratio": args.max_ratio}
+        return Lamb(parameters, **ratio, **common)
     kind = AdamW if args.optimizer == "adamw" else Adam
-    return kind(parameters, betas=tuple(args.betas), eps=args.eps, amsgrad=args.amsgrad, wide=args.wide, **common)
+    return kind(parameters, amsgrad=args.amsgrad, wide=args.wide, **common)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -69,7 +69,7 @@ def run_started(
     """
     if len(schedules) != len(optimizer.groups):
         raise UsageError(f"run: expected a schedule for each of {len(optimizer.groups)} groups, got {len(schedules)}")
-    counts = shard_counts(optimizer.blocks, circuit.shard)
+    counts = shard_counts(optimizer.blocks, circuit.shard, bool(circuit.statement.carries))
     if terms.sampled > sum(counts):
         raise UsageError(f"run: expected at most {sum(counts)} shards of a step to be proven, got {terms.sampled}")
     return RunStarted(

@@ -24,6 +24,7 @@ from itertools import chain
 import numpy as np
 
 from ledger.chain import begins_epoch
+from producer.carrying import CommittedSums, block_sums
 from producer.checkpoint import Checkpoint, Outgoing, load, save
 from producer.declaration import OptimizerLike, Terms, run_started
 from producer.position import Position, locate
@@ -46,7 +47,15 @@ from zk_autograd.home import Home
 from zk_autograd.merkle import all_paths
 from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import Circuit, Committer, Ints
-from zk_autograd.proofs.witness import Salt, ShardWitness, fresh_noise, fresh_salt, place
+from zk_autograd.proofs.witness import (
+    Salt,
+    ShardWitness,
+    completed,
+    fresh_noise,
+    fresh_salt,
+    place,
+    secret_columns,
+)
 from zk_autograd.schedule import Schedule
 from zk_autograd.tee import sealing
 from zk_autograd.tee.keys import SigningKey, load_data_key, new_data_key, write_private
@@ -98,7 +107,7 @@ class Recorder:
 
     def _lay_out(self) -> None:
         """Notes by shard which of the optimizer's blocks it belongs to."""
-        counts = shard_counts(self._optimizer.blocks, self._circuit.shard)
+        counts = shard_counts(self._optimizer.blocks, self._circuit.shard, bool(self._circuit.statement.carries))
         self._block_of = [i for i, n in enumerate(counts) for _ in range(n)]
         self._shards = len(self._block_of)
 
@@ -239,31 +248,37 @@ class Recorder:
         pre, g, post = (self._cut(part) for part in (done.pre, {"g": done.g}, done.post))
         hints = self._cut(done.hints) if st.hints else [{} for _ in post]
         after = self._commit_shards(post, [fresh_salt() for _ in post])
-        witnesses, work = [], []
+        carried = block_sums(st, self._block_of, pre, hints)
+        witnesses, columns = [], []
         for i in range(self._shards):
+            noise = fresh_noise(circuit.noise, circuit.P)
             w = ShardWitness(
-                pre[i], g[i]["g"], fresh_noise(circuit.noise, circuit.P), before.salts[i], after.salts[i], fresh_salt()
-            )
+                pre[i], g[i]["g"], noise, before.salts[i], after.salts[i], fresh_salt(), carried[i]
+            )  # fmt: skip
             witnesses.append(w)
-            column = np.concatenate([w.g, *(hints[i][n] for n in st.hints), w.noise])
-            work.append(self._committer.commit(column, w.salt_work))
+            taken = completed(st, w, post[i], hints[i], done.public[self._block_of[i]], circuit.P)
+            columns.append(secret_columns(st, w, taken))
+        work = [self._committer.commit(*c["work"]) for c in columns]
         work_root, work_paths = all_paths(work)
+        sums = CommittedSums.of(self._committer, self._block_of, columns)
         public = [tuple(st.public_vector(block)) for block in done.public]
         event = StepCommitted(
             run_id=self.run_id, step=done.step, previous=self._head, rates=done.rates, shifts=done.shifts,
             public=tuple(chain.from_iterable(public)), state_root=after.root, work_root=work_root,
             saturated=done.saturated, underflow=done.underflow, limited=done.limited, rounding=done.rounding,
+            carry_root=sums.root,
         )  # fmt: skip
         self._over = f"step {done.step} was not published; continue the run with Recorder.resume"
         self._head = event_id(encode(event))
         outbox = [Outgoing("steps", self.run_id, seal("steps", event, self._key))]
         for i, w in enumerate(witnesses):
-            where = place(self.run_id, done.step, i, before.points[i], after.points[i], work[i])
+            where = place(self.run_id, done.step, i, before.points[i], after.points[i], work[i], *sums.points[i])
             shard = WitnessShard(
                 run_id=self.run_id, step=done.step, shard=i, circuit_id=circuit.id, public=public[self._block_of[i]],
                 pre=before.points[i], post=after.points[i], work=work[i],
                 pre_path=tuple(before.paths[i]), post_path=tuple(after.paths[i]), work_path=tuple(work_paths[i]),
-                ciphertext=sealing.seal(self._data_key, where, w.to_bytes(st)),
+                ciphertext=sealing.seal(self._data_key, where, w.to_bytes(st)), carry=sums.points[i],
+                carry_in_path=sums.paths[i][0], carry_out_path=sums.paths[i][1],
             )  # fmt: skip
             partition = witness_partition(done.step, i, self._shards, self._partitions)
             key = self.run_id + i.to_bytes(4, "big")
@@ -314,7 +329,7 @@ class Recorder:
         return self._commit_shards(self._cut(arrays), salts)
 
     def _cut(self, arrays: dict[str, Ints]) -> list[dict[str, Ints]]:
-        return cut(arrays, self._optimizer.blocks, self._circuit.shard)
+        return cut(arrays, self._optimizer.blocks, self._circuit.shard, bool(self._circuit.statement.carries))
 
     def _commit_shards(self, shards: list[dict[str, Ints]], salts: list[Salt]) -> _State:
         names = self._circuit.statement.state

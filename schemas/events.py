@@ -135,6 +135,7 @@ class StepCommitted:
     underflow: int
     limited: int
     rounding: float
+    carry_root: bytes = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,9 @@ class WitnessShard:
     post_path: tuple[bytes, ...]
     work_path: tuple[bytes, ...]
     ciphertext: bytes
+    carry: tuple[bytes, ...] = ()
+    carry_in_path: tuple[bytes, ...] = ()
+    carry_out_path: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,8 @@ class ProofAttached:
     pre_path: tuple[bytes, ...]
     post_path: tuple[bytes, ...]
     work_path: tuple[bytes, ...]
+    carry_in_path: tuple[bytes, ...] = ()
+    carry_out_path: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

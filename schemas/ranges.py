@@ -58,6 +58,9 @@ ITEM_CAPS: Mapping[str, int] = {
     "pre_path": MAX_PATH,
     "post_path": MAX_PATH,
     "work_path": MAX_PATH,
+    "carry": 2,
+    "carry_in_path": MAX_PATH,
+    "carry_out_path": MAX_PATH,
 }
 """Largest number of items of every array field."""
 
@@ -194,6 +197,8 @@ BLOCK = _record(
 )
 
 _PATHS = {f"{column}_path": _items(f"{column}_path", ID) for column in ("pre", "post", "work")}
+_CARRY_PATHS = {f"carry_{side}_path": _items(f"carry_{side}_path", ID) for side in ("in", "out")}
+
 
 RULES: Mapping[type[Message], Mapping[str, Rule]] = {
     Signed: {"body": _octets(1), "key_id": ID, "signature": _octets(64, 64)},
@@ -238,6 +243,7 @@ RULES: Mapping[type[Message], Mapping[str, Rule]] = {
         "underflow": COUNT,
         "limited": COUNT,
         "rounding": FRACTION,
+        "carry_root": ID,
     },
     RunFinished: {"run_id": ID, "previous": ID, "steps": COUNT, "state_root": ID},
     WitnessShard: {
@@ -251,6 +257,8 @@ RULES: Mapping[type[Message], Mapping[str, Rule]] = {
         "work": POINT,
         **_PATHS,
         "ciphertext": BLOB,
+        "carry": _items("carry", POINT),
+        **_CARRY_PATHS,
     },
     ProofAttached: {
         "run_id": ID,
@@ -260,6 +268,7 @@ RULES: Mapping[type[Message], Mapping[str, Rule]] = {
         "circuit_id": ID,
         "proof": BLOB,
         **_PATHS,
+        **_CARRY_PATHS,
     },
     RunOpened: {"run_id": ID},
     StepRecorded: {"run_id": ID, "step": STEP, "event_id": ID},

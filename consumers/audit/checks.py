@@ -162,8 +162,14 @@ def _chain(out: Audit, found: Collected) -> None:
 def _rates(chain: RunChain) -> str:
     """Each group's schedule, and how finely its rates are resolved."""
     found = []
+    last = chain.formats_after(len(chain.steps))
     for number, group in enumerate(chain.groups):
-        formats = [f for b, f in zip(chain.start.blocks, chain.formats, strict=True) if b.group == number]
+        formats = [
+            fmt
+            for block, *both in zip(chain.start.blocks, chain.formats, last, strict=True)
+            if block.group == number
+            for fmt in both
+        ]
         unit = max(chain.statement.rate_unit(fmt, chain.circuit.P) for fmt in formats)
         schedule = group.schedule
         found.append(f"{schedule.kind} learning rate, at most {schedule.max_lr:g}, to {unit:.1g}")

@@ -5,13 +5,11 @@ EZKL's prover hangs on a witness that does not satisfy its look-ups, so everythi
 
 from __future__ import annotations
 
-import numpy as np
-
 from schemas.events import RunStarted, WitnessShard
 from zk_autograd.errors import VerificationError
 from zk_autograd.proofs.base import Circuit, Columns, Committer
-from zk_autograd.proofs.witness import ShardWitness, advance, columns, place
-from zk_autograd.statement import Public
+from zk_autograd.proofs.witness import ShardWitness, advance, columns, place, secret_columns
+from zk_autograd.statement import Public, place_in
 from zk_autograd.tee.sealing import unseal
 
 
@@ -20,7 +18,7 @@ def check_witness(
 ) -> Columns:
     """The columns of a witness message whose signature has been checked.
 
-    1. it is for the run's circuit, one of its shards, and has the right number of public integers;
+    1. it is for the run's circuit, one of its shards, and has the right number of public integers and of running sums;
     2. it opens under the run's data key for this run, step, shard and these commitments;
     3. it is one canonical witness;
     4. the step computed from it stays within the look-up table;
@@ -40,21 +38,21 @@ def check_witness(
         raise VerificationError(f"{where}: the run has {start.shards} shards")
     if len(event.public) != len(st.public):
         raise VerificationError(f"{where}: expected {len(st.public)} public integers, got {len(event.public)}")
+    if len(event.carry) != (2 if st.carries else 0):
+        raise VerificationError(f"{where}: expected commitments to running sums only where the statement carries any")
     # 2. sealed for this place
-    at = place(event.run_id, event.step, event.shard, event.pre, event.post, event.work)
+    at = place(event.run_id, event.step, event.shard, event.pre, event.post, event.work, *event.carry)
     plain = unseal(data_key, at, event.ciphertext)
     # 3. canonical
     witness = ShardWitness.from_bytes(plain, st, circuit.shard, circuit.noise)
     # 4. within range
     public = Public(zip(st.public, event.public, strict=True))
+    if st.carries:
+        public |= place_in([block.shards for block in start.blocks], event.shard)
     step = advance(circuit, witness, public)
     # 5. commitments
-    work = np.concatenate([witness.g, *(step.hints[n] for n in st.hints), witness.noise])
-    for name, values, salt, expected in (
-        ("pre", np.concatenate([witness.pre[n] for n in st.state]), witness.salt_pre, event.pre),
-        ("post", np.concatenate([step.post[n] for n in st.state]), witness.salt_post, event.post),
-        ("work", work, witness.salt_work, event.work),
-    ):
-        if committer.commit(values, salt) != expected:
+    expected = (event.pre, event.post, event.work, *event.carry)
+    for (name, (values, tail)), point in zip(secret_columns(st, witness, step).items(), expected, strict=True):
+        if committer.commit(values, tail) != point:
             raise VerificationError(f"{where}: its {name} column is not the one that was committed to")
     return columns(circuit, witness, step, public)

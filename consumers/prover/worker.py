@@ -272,4 +272,5 @@ def _attached(event: WitnessShard, circuit: Circuit, proof: bytes) -> ProofAttac
     return ProofAttached(
         run_id=event.run_id, step=event.step, shard=event.shard, proof_system=circuit.system, circuit_id=circuit.id,
         proof=proof, pre_path=event.pre_path, post_path=event.post_path, work_path=event.work_path,
+        carry_in_path=event.carry_in_path, carry_out_path=event.carry_out_path,
     )  # fmt: skip

@@ -78,6 +78,16 @@ def test_each_of_a_proofs_three_points_must_be_the_steps(case: Case, chain: RunC
         chain.check_place(proof, other)
 
 
+def test_sums_that_a_statement_does_not_carry_have_no_place(case: Case, chain: RunChain) -> None:
+    """A second form of the same proof or step would be another event: there is one."""
+    proof = decode_unverified("proofs", case.proofs()[1, 0].value).event
+    for name in ("carry_in_path", "carry_out_path"):
+        with pytest.raises(VerificationError, match="sums that there are not"):
+            chain.check_place(replace(proof, **{name: (bytes(32),)}), commitments(proof.proof))
+    with pytest.raises(VerificationError, match="adam does not carry"):
+        chain.check_public(replace(chain.steps[0].event, carry_root=b"\x01" * 32))
+
+
 def test_a_proof_of_another_run_has_no_place(case: Case, chain: RunChain) -> None:
     proof = decode_unverified("proofs", case.proofs()[1, 0].value).event
     with pytest.raises(VerificationError, match="another run, circuit"):

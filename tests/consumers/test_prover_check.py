@@ -111,6 +111,14 @@ def test_another_number_of_public_integers_is_refused(
         check(witness.sealed(public=public))
 
 
+@pytest.mark.parametrize("carry", [(bytes(64),), (bytes(64), bytes(64))])
+def test_running_sums_where_the_statement_has_none_are_refused(
+    check: Callable[..., Columns], witness: Witness, carry: tuple[bytes, ...]
+) -> None:
+    with pytest.raises(VerificationError, match="running sums"):
+        check(witness.sealed(carry=carry))
+
+
 # 2. sealed for this place
 
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.sampling import Beacon, _below, challenge, detection, detection_over, draw, rounded_down
@@ -28,6 +28,7 @@ def seed(number: int) -> bytes:
 # The draw
 
 
+@settings(deadline=None)
 @given(seed=SEEDS, data=st.data())
 def test_a_draw_is_a_sorted_set_of_the_size_asked_for(seed: bytes, data: st.DataObject) -> None:
     shards = data.draw(st.integers(1, 1 << 20))
@@ -39,6 +40,7 @@ def test_a_draw_is_a_sorted_set_of_the_size_asked_for(seed: bytes, data: st.Data
     assert draw(seed, count, shards) == found
 
 
+@settings(deadline=None)
 @given(seed=SEEDS, shards=st.integers(1, 300))
 def test_all_of_them_is_all_of_them(seed: bytes, shards: int) -> None:
     assert draw(seed, shards, shards) == tuple(range(shards))
@@ -199,6 +201,7 @@ def test_a_receipt_that_is_played_again_changes_nothing() -> None:
 # What it is worth
 
 
+@settings(deadline=None)
 @given(shards=st.integers(1, 12), data=st.data())
 def test_the_probability_is_that_of_counting_all_draws(shards: int, data: st.DataObject) -> None:
     drawn, bad = data.draw(st.integers(0, shards)), data.draw(st.integers(0, shards))
@@ -207,6 +210,7 @@ def test_the_probability_is_that_of_counting_all_draws(shards: int, data: st.Dat
     assert detection(shards, drawn, bad) == Fraction(hits, len(sets))
 
 
+@settings(deadline=None)
 @given(shards=st.integers(1, 1 << 20), data=st.data())
 def test_the_probability_is_the_hypergeometric_one(shards: int, data: st.DataObject) -> None:
     drawn, bad = data.draw(st.integers(0, min(40, shards))), data.draw(st.integers(0, min(300, shards)))
@@ -225,6 +229,7 @@ def test_a_probability_of_what_cannot_be_is_refused(drawn: int, bad: int) -> Non
         detection(4, drawn, bad)
 
 
+@settings(deadline=None)
 @given(chance=st.fractions(0, 1, max_denominator=10**6), steps=st.integers(0, 60))
 def test_over_many_steps_nothing_is_promised_that_does_not_hold(chance: Fraction, steps: int) -> None:
     exact = 1 - (1 - chance) ** steps
@@ -242,6 +247,7 @@ def test_over_very_many_steps_it_is_computed_all_the_same() -> None:
     assert detection_over(Fraction(1), 3) == 1
 
 
+@settings(deadline=None)
 @given(value=st.fractions(0, 1))
 def test_rounding_is_down(value: Fraction) -> None:
     found = rounded_down(value)

@@ -51,7 +51,14 @@ def published(home: Home, circuit: Circuit) -> Any:
     return chain
 
 
-@pytest.mark.parametrize(("optimizer", "words"), [("adam", ()), ("sgd", ("--optimizer", "sgd"))])
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        ("adam", ()),
+        ("sgd", ("--optimizer", "sgd")),
+        pytest.param("lamb", ("--optimizer", "lamb", "--max-ratio", "5"), marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_is_printed_and_published_step_by_step(
     optimizer: str, words: tuple[str, ...], fresh_home: Callable[..., Home],
     real_circuit: Callable[[str], Circuit], capsys: pytest.CaptureFixture[str],
@@ -211,6 +218,10 @@ def test_a_finished_runs_name_is_not_taken_again(adam_home: Home, capsys: pytest
         (("--lr", "nan"), "learning rate"),
         (("--lr", "-1"), "learning rate"),
         (("--clip", "0"), "clip"),
+        (("--max-ratio", "5"), "--max-ratio is no option of --optimizer adam"),
+        (("--optimizer", "lamb", "--wide"), "--wide is no option of --optimizer lamb"),
+        (("--optimizer", "lamb", "--momentum", "0.9"), "--momentum is no option of --optimizer lamb"),
+        (("--optimizer", "lamb", "--max-ratio", "0.5"), "expected 1 <= max_ratio"),
         (("--betas", "1", "0.9"), "beta1"),
         (("--lr-schedule", "cosine", "--steps", "5000"), "expected at most 4096 steps for a declared table, got 5000"),
         (("--log", "mqtt://broker"), "starts with one of kafka://, sqlite://; this one has the scheme 'mqtt'"),

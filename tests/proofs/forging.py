@@ -33,6 +33,13 @@ _DECOUPLED = {
     "d": "d is the rounded decay",
     "post.w": "dw*D <= A*m'",
 }
+_LAMB = {
+    "post.m": "m' is the rounded mean",
+    "post.v": "v' is the rounded mean",
+    "d": "d is the rounded decay",
+    "u": "dw*D <= A*m'",
+    "post.w": "w' is the rounded share",
+}
 _SGD = {"post.w": "dw is the rounded step"}
 _MOMENTUM = {"post.m": "m' is the rounded mean", "post.w": "dw is the rounded step"}
 
@@ -48,13 +55,16 @@ LINEAR: dict[str, dict[str, str]] = {
     "adam": _ADAM, "adam-l2": _L2, "adamw": _DECOUPLED,
     "adam-wide": _ADAM | _WIDE, "adamw-wide": _DECOUPLED | _WIDE,
     "amsgrad": _ADAM, "amsgrad-l2": _L2, "amsgradw": _DECOUPLED,
-    "sgd": _SGD, "sgd-l2": _SGD,
+    "lamb": _LAMB, "sgd": _SGD, "sgd-l2": _SGD,
     "momentum": _MOMENTUM, "momentum-l2": _MOMENTUM, "nesterov": _MOMENTUM, "nesterov-l2": _MOMENTUM,
 }  # fmt: skip
 """Per statement: each output and the bound that is linear in it and whose value is a remainder, in order of use."""
 
-ORDER = ["g", "e", "post.m", "post.v", "s", "post.h", "d", "post.w", *_WIDE]
+ORDER = ["g", "e", "post.m", "post.v", "s", "post.h", "d", "u", "post.w", *_WIDE]
 """What a step consists of, in the order in which it is computed."""
+
+BEFORE, TOTALS = {"sw": 123, "su": 4567}, {"sw": 10**9 + 7, "su": 10**8 + 7}
+"""What a shard in the middle of a block finds: sums over the shards before it, and over all of them."""
 
 
 def signed(x: int) -> int:
@@ -93,6 +103,7 @@ class Rule:
     st: Statement
     pub: Public
     P: int
+    scalars: dict[str, int] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[str]:
@@ -102,7 +113,8 @@ class Rule:
     def bounds(self, e: Element) -> dict[str, int]:
         """Every bound's value, in [0, p)."""
         pre, post = ({n: e[f"{side}.{n}"] for n in self.st.state} for side in ("pre", "post"))
-        values = self.st.bounds(pre, post, e["g"], {n: e[n] for n in self.st.hints}, self.pub, self.P)
+        hints = {n: e[n] for n in self.st.hints} | self.scalars
+        values = self.st.bounds(pre, post, e["g"], hints, self.pub, self.P)
         return {name: value % MODULUS for name, value in values.items()}
 
     def violated(self, e: Element) -> frozenset[str]:
@@ -136,7 +148,8 @@ class Rule:
 
     def honest(self, pre: dict[str, int], g: int) -> Element:
         """An honest element, by the reference."""
-        post, hints = self.st.advance(pre, g, self.pub, self.P, Ops(math.isqrt, max))
+        post, hints = self.st.begin(pre, g, self.pub, self.P, Ops(math.isqrt, max))
+        post = self.st.finish(pre, post, hints | self.scalars, self.pub, self.P)
         both = {f"pre.{n}": x for n, x in pre.items()} | {f"post.{n}": x for n, x in post.items()}
         return both | {"g": g} | hints
 
@@ -185,8 +198,9 @@ class Samples:
         self.g: Ints = rng.integers(-limit, limit, count)
         for value, share in ((0, 0.3), (limit - 1, 0.1), (limit, 0.01), (-limit, 0.1), (-limit - 1, 0.01)):
             self.g[rng.random(count) < share] = value
-        post, hints = st.advance(self.pre, self.g, rule.pub, P, OPS)
-        bounds: dict[str, Ints] = st.bounds(self.pre, post, self.g, hints, rule.pub, P)
+        post, hints = st.begin(self.pre, self.g, rule.pub, P, OPS)
+        post = st.finish(self.pre, post, hints | rule.scalars, rule.pub, P)
+        bounds: dict[str, Ints] = st.bounds(self.pre, post, self.g, hints | rule.scalars, rule.pub, P)
         self.holds = {name: (b >= 0) & (b < P) for name, b in bounds.items()}
         self.valid = np.all(list(self.holds.values()), axis=0)
         self.values = bounds | {f"{n}'": x for n, x in post.items()} | {"g": self.g} | dict(hints)
@@ -242,13 +256,25 @@ class Case:
         return Columns(
             pre=[*rows(*(f"pre.{n}" for n in st.state)), *self.salt],
             post=[*rows(*(f"post.{n}" for n in st.state)), *self.salt],
-            work=[*rows("g", *st.hints), *self.noise, *self.salt],
-            hyper=st.public_vector(pub or self.rule.pub),
+            work=[*rows("g", *st.hints), *self.noise, *self.rule.scalars.values(), *self.salt],
+            hyper=[(pub or self.rule.pub)[n] for n in st.inputs],
+            **self._carried(list(elements)),
         )
+
+    def _carried(self, elements: list[Element]) -> dict[str, list[int]]:
+        """What the shard carries; its sums are those of the elements, whatever they are."""
+        if not self.rule.st.carries:
+            return {}
+        pre = {n: np.array([e[f"pre.{n}"] for e in elements], dtype=object) for n in self.rule.st.state}
+        hints = {n: np.array([e[n] for e in elements], dtype=object) for n in self.rule.st.hints}
+        sums = {n: int((x * x).sum()) for n, x in self.rule.st.squared(pre, hints).items()}
+        after = [(BEFORE[n] + sums[n]) % MODULUS for n in sums]
+        tail = [*(TOTALS[n] for n in sums), *self.salt]
+        return {"carry_in": [*(BEFORE[n] for n in sums), *tail], "carry_out": [*after, *tail]}
 
 
 def _hyper(st: Statement) -> dict[str, float]:
-    odd = {"beta2": 0.9988, "dampening": 0.1, "weight_decay": 0.02}
+    odd = {"beta2": 0.9988, "max_ratio": 10.0, "dampening": 0.1, "weight_decay": 0.02}
     return {name: odd.get(name, value) for name, value in st.defaults.items()}
 
 
@@ -263,9 +289,14 @@ def case(circuit: Circuit, **public: int) -> Case:
     declared = 1e-4 if st.name.endswith("-l2") or st.name == "nesterov" else 1e-3
     lr = 1e-2 if st.name.startswith("momentum") else 1e-3
     steep = {"sgd": {"A": P + 1, "r": P // 2}, "nesterov": {"A": P // 2 + 1, "B": P // 2 + 3}, "amsgrad": {"A": 31}}
+    # Little more than half of the direction is taken: X is 3.16 of B.
+    steep["lamb"] = {"B": P * P * 19 // 100, "R": P * P - P}
     chosen = {"W": 3, "V": 3} | next((x for name, x in steep.items() if st.name.startswith(name)), {}) | public
     pub = st.public_integers(hyper, lr, 7, st.choose_format(hyper, declared, 1.0, P), P)
-    rule = Rule(st, Public(pub | {name: x for name, x in chosen.items() if name in pub}), P)
+    pub = Public(pub | {name: x for name, x in chosen.items() if name in pub})
+    if st.carries:
+        pub |= {"first": 0, "last": 0}
+    rule = Rule(st, pub, P, st.settle(TOTALS, pub, P) if st.carries else {})
     samples = Samples(rule, 1 << 20, seed=7)
     honest = samples.extremes()
     return Case(rule, circuit, honest | samples.ordinary(circuit.shard - len(honest)), samples)

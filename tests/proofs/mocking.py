@@ -19,6 +19,7 @@ from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import Circuit, Columns
 from zk_autograd.proofs.ezkl.graph import column_sizes
 from zk_autograd.proofs.ezkl.system import Ezkl
+from zk_autograd.statement import Public, Statement, carry_bounds
 
 Place: TypeAlias = tuple[int, int]
 """Where a look-up stands: number of the look-up argument, row in its region."""
@@ -105,11 +106,21 @@ class MockProver:
         self._folder.cleanup()
 
 
+def _once(st: Statement, P: int) -> dict[str, Any]:
+    """The bounds that a shard has once."""
+    if not st.carries:
+        return {}
+    sums = dict.fromkeys((*st.carries, *(f"total {n}" for n in st.carries)), 0)
+    pub = Public(dict.fromkeys(st.inputs, 0))
+    bounds = carry_bounds(st.carries, sums, sums, sums, 0, 0)
+    return bounds | st.scalar_bounds(dict.fromkeys(st.carries, 0), dict.fromkeys(st.scalars(P), 0), pub, P)
+
+
 class Places:
     """Where each look-up of a circuit stands; held against a witness of random field elements, of which none holds.
 
     Look-ups are laid out without a gap, row by row over the inner columns, in the order in which the graph lists them:
-    the first bound of every parameter, then the second, at the end the noise.
+    the first bound of every parameter, then the second, then those that a shard has once, at the end the noise.
 
     Raises:
         AssertionError: the layout is another, or there are more or fewer look-ups than the statement has.
@@ -117,12 +128,12 @@ class Places:
 
     def __init__(self, prover: MockProver, circuit: Circuit, inner: int = 3) -> None:
         st, rng = circuit.statement, random.Random(1)
-        sizes = column_sizes(st, circuit.shard, circuit.noise)
+        sizes = column_sizes(st, circuit.P, circuit.shard, circuit.noise)
         drawn = {name: [rng.randrange(MODULUS) for _ in range(size)] for name, size in sizes.items()}
         found = prover.refused(circuit, [Columns(**drawn)])[0]
         first = min(row for _, row in found)
         start = first * inner + inner - sum(n for (_, row), n in found.items() if row == first)
-        at = range(start, start + st.lookups * circuit.shard + circuit.noise)
+        at = range(start, start + st.lookups * circuit.shard + len(_once(st, circuit.P)) + circuit.noise)
         # Where the table is short (few rows), EZKL's own tables make it merge the columns' arguments into one.
         merged = {argument for argument, _ in found} == {0}
         self._places = [(0 if merged else i % inner, i // inner) for i in at]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zk_autograd.proofs.base import Circuit, Columns, Ints, Limits
+from zk_autograd.proofs.base import OPS, Circuit, Columns, Ints, Limits
 from zk_autograd.proofs.ezkl.system import Ezkl
-from zk_autograd.proofs.witness import ShardWitness, advance, columns, fresh_noise, fresh_salt
-from zk_autograd.statement import Public
+from zk_autograd.proofs.witness import ShardWitness, advance, carry, columns, fresh_noise, fresh_salt
+from zk_autograd.statement import Public, Statement, place_in
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,17 @@ class Proved:
     proof: bytes
 
 
-def fresh_witness(circuit: Circuit, state: Mapping[str, Ints], g: Ints) -> ShardWitness:
-    """A witness with fresh noise and salts."""
-    return ShardWitness(state, g, fresh_noise(circuit.noise, circuit.P), fresh_salt(), fresh_salt(), fresh_salt())
+def fresh_witness(circuit: Circuit, state: Mapping[str, Ints], g: Ints, pub: Public) -> ShardWitness:
+    """A witness with fresh noise and salts, of a shard that is a block of its own."""
+    st = circuit.statement
+    (carried,) = carry(st, [(state, st.begin(state, g, pub, circuit.P, OPS)[1])])
+    noise = fresh_noise(circuit.noise, circuit.P)
+    return ShardWitness(state, g, noise, fresh_salt(), fresh_salt(), fresh_salt(), carried)
+
+
+def placed(st: Statement, pub: Public) -> Public:
+    """A step's public integers as those of a proof of a block's only shard."""
+    return Public(pub | (place_in([1], 0) if st.carries else {}))
 
 
 def honest_step(circuit: Circuit, before: Proved | None = None) -> Proved:
@@ -37,15 +45,16 @@ def honest_step(circuit: Circuit, before: Proved | None = None) -> Proved:
     step = 1 if before is None else 2
     rng = np.random.default_rng(step)
     fmt = st.choose_format(st.defaults, 1e-3, 1.0, P)
-    pub = st.public_integers(st.defaults, 1e-3, step, fmt, P)
+    pub = placed(st, st.public_integers(st.defaults, 1e-3, step, fmt, P))
     g = rng.integers(-fmt.clip, fmt.clip + 1, circuit.shard)
     if before is None:
-        state = {n: rng.integers(10**8, 10**9, circuit.shard) if n == "w" else 0 * g for n in st.state}
-        witness = fresh_witness(circuit, state, g)
+        # As large as any real weight; where a layer's decay is proven in the direction's units, no larger.
+        high = 2 << fmt.scale_w if st.carries else 10**9
+        state = {n: rng.integers(high // 10, high, circuit.shard) if n == "w" else 0 * g for n in st.state}
+        witness = fresh_witness(circuit, state, g, pub)
     else:
         state = dict(advance(circuit, before.witness, before.pub).post)
-        fresh = fresh_witness(circuit, state, g)
-        witness = ShardWitness(state, g, fresh.noise, before.witness.salt_post, fresh.salt_post, fresh.salt_work)
+        witness = replace(fresh_witness(circuit, state, g, pub), salt_pre=before.witness.salt_post)
     return Proved(circuit, witness, pub, columns(circuit, witness, advance(circuit, witness, pub), pub), b"")
 
 

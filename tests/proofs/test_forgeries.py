@@ -66,6 +66,7 @@ ALL_BOUNDS = {
     "amsgrad": _ADAM + _AMSGRAD,
     "amsgrad-l2": _ADAM + _L2 + _AMSGRAD,
     "amsgradw": _ADAM + _DECOUPLED + _AMSGRAD,
+    "lamb": [*_ADAM, *_ROOT, *_DECOUPLED, "w' is the rounded share", "|w - w'| < P/2"],
     "momentum": _MOMENTUM,
     "momentum-l2": _MOMENTUM,
     "nesterov": _MOMENTUM,
@@ -120,7 +121,7 @@ def alone(c: Case, bound: str) -> Iterator[Forgery]:
             for r in (rule.bounds(e)[remainder] - 1, rule.bounds(e)[remainder] + 1):
                 lie = rule.solve(e, target, remainder, r)
                 candidates += [lie, rule.follow(lie, *later(rule, target))]
-                if target == "d":  # the weight takes back what the decay has too much
+                if target == "d" and "u" not in e:  # the weight takes back what the decay has too much
                     candidates.append(lie | {"post.w": e["post.w"] + e["d"] - lie["d"]})
                 if target == next(iter(LINEAR[name])):  # the one in which the gradient stands
                     candidates.append(rule.solve(e, "g", remainder, r))
@@ -135,7 +136,7 @@ def alone(c: Case, bound: str) -> Iterator[Forgery]:
                 candidates.append(rule.follow(both, *later(rule, "post.m")))
             if "s" in e:
                 lie = rule.solve(e | {"s": e["s"] + part}, "post.v", ROOT_BOUND, rule.bounds(e)[ROOT_BOUND])
-                candidates.append(rule.follow(lie, "post.w"))
+                candidates.append(rule.follow(lie, *(("u", "post.w") if "u" in e else ("post.w",))))
         yield from ((place, lie) for lie in candidates if rule.violated(lie) == {bound})
 
 
@@ -151,6 +152,8 @@ def test_no_bound_can_be_left_out(case_of: CaseOf, name: str, bound: str, taken:
     c = case_of(name)
     if "c2" in c.rule.pub and bound == ("|e| < P/2" if "e" in c.rule.targets else "|g| < P/2"):
         c = case(c.circuit, b1=c.rule.P - 410, c1=410)  # an even c1: halves of g leave no trace in m'
+    if name == "lamb" and bound in ("|d| < P/2", "|dw| < P/2"):
+        c = case(c.circuit, R=0)  # of the direction nothing is taken, so a fraction leaves no trace in the weight
     found = list(alone(c, bound))
     few = found[:2] + found[-2:]
     assert few, "no forgery needs this bound: it could be left out"
@@ -181,7 +184,9 @@ def test_an_honest_step_that_leaves_the_table_is_refused(
 @pytest.mark.parametrize("name", NAMES)
 def test_other_public_integers_than_the_steps_are_refused(case_of: CaseOf, mock_prover: MockProver, name: str) -> None:
     c = case(case_of(name).circuit, A=case_of(name).rule.pub.A // 2 | 1)
-    changes = [(key, by) for key, by in product(c.rule.pub, (1, -1))]
+    # LAMB's U stands for the rate only if a norm is 0; another j gives, but for one in P, the same rounded rate.
+    keys = [key for key in c.rule.pub if not (name == "lamb" and key in "Uj")]
+    changes = [(key, by) for key, by in product(keys, (1, -1))]
     others = [c.columns(pub=Public(c.rule.pub | {key: c.rule.pub[key] + by})) for key, by in changes]
     verdicts = mock_prover.verdicts(c.circuit, others)
     assert [change for change, verdict in zip(changes, verdicts, strict=True) if verdict] == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import fuzz_circuits
-from tests.fuzz_circuits import Benches, Found, campaign, columns, run_round
+from tests.fuzz_circuits import NAMES, Benches, Found, campaign, columns, run_round
 from tests.proofs import model
 from tests.proofs.drawing import draw_elements, draw_public
 from tests.proofs.forging import Rule
@@ -19,8 +19,6 @@ from zk_autograd.proofs.base import Circuit
 from zk_autograd.proofs.ezkl.system import Ezkl
 from zk_autograd.statement import STATEMENTS
 from zk_autograd.statement.adam import Adam
-
-NAMES = sorted(STATEMENTS)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_a_shard_fills_its_columns_and_does_not_overflow_them(name: str) -> None
         room = profile.columns * profile.P
         _, cells = graph.build(STATEMENTS[name], profile.P, profile.columns, shard, profile.noise)
         assert 0.99 * room < cells <= 0.999 * room
-        assert max(graph.column_sizes(STATEMENTS[name], shard, profile.noise).values()) < profile.P
+        assert max(graph.column_sizes(STATEMENTS[name], profile.P, shard, profile.noise).values()) < profile.P
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,7 +86,7 @@ def test_the_graph_is_the_same_in_every_process(name: str) -> None:
 def test_every_input_but_the_public_one_ends_in_salt_that_nothing_uses(name: str) -> None:
     st, shard, noise = STATEMENTS[name], 30, 8
     model, _ = graph.build(st, 32760, 3, shard, noise)
-    sizes = graph.column_sizes(st, shard, noise)
+    sizes = graph.column_sizes(st, 32760, shard, noise)
     constants = {t.name: t for t in model.graph.initializer}
     used = dict.fromkeys(sizes, 0)
     for node in model.graph.node:
@@ -93,7 +94,33 @@ def test_every_input_but_the_public_one_ends_in_salt_that_nothing_uses(name: str
             assert node.op_type == "Slice"
             (end,) = numpy_helper.to_array(constants[node.input[2]]).tolist()
             used[source] = max(used[source], end)
-    assert {n: sizes[n] - used[n] for n in sizes} == {"pre": 3, "post": 3, "work": 3, "hyper": 0}
+    assert {n: sizes[n] - used[n] for n in sizes} == {n: 0 if n == "hyper" else 3 for n in sizes}
+
+
+KNOWN = {
+    "adam": "c1e787dd15dda7014627efa5bdeb1897b84b6346b7b9d0d4a3d81038927c4662",
+    "adam-l2": "385d50b0bfd0b8f6c34969fb0c9dc2fec71c2aee57bf3fa089745de4cc83216a",
+    "adam-wide": "ab066c8f85699756e28b9efb265ce5325723a37b71937590b4e30b35bbf70a4b",
+    "adamw": "094e4c78624a1a3f6c3d3df41ed99a1e4e5b6ca782deaebe3a2e48ba05b9f647",
+    "adamw-wide": "a68e7757d947855f1dfa939b54ead8d5598ebeddcc3511529d91baaa5f42d41b",
+    "amsgrad": "1ed5946e6980f36488f106e7420c4317a92beeea8d278c97cddefb831f5f1676",
+    "amsgrad-l2": "f94a387b591fcb9c7c09bc0e697231a23c5c7163a0b8c225748fbbef7d4440e1",
+    "amsgradw": "1e59cd5ae370ede253b8678f771ff22a09c257d95dfbabf473abc765dd40789a",
+    "momentum": "f730fbcab4b6eecb16436c1404785d2c8e38bfee94fbbb7559925ef15e69dc36",
+    "momentum-l2": "eea629c1923822df0ddfe7c4d4c7ae9c7e1dfd6d56d501074936dde5ad0ad552",
+    "nesterov": "3e30bc58bab7091c42bc44e64d827cdb70383ee2f4ad7dc01c192465c8442210",
+    "nesterov-l2": "197fe4ce9e93a6430aeb2009442405caa62e06b674e7ba03d79b63deb7dc6006",
+    "sgd": "cc67f99d17382ab680b645f744d0e0af811ca2e6b3ab71634b6d1bdbfa3a5c0b",
+    "sgd-l2": "53126060b44b8912c067cae08d53eddec315de446a64f322b9667edb4359362a",
+}
+"""SHA-256 of the graphs of 50 parameters from which the circuits in use were made."""
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_a_graph_is_the_one_it_ever_was(name: str) -> None:
+    """Another graph is another circuit: who has its keys, and who allows its id, would have to get new ones."""
+    model, _ = graph.build(STATEMENTS[name], 32760, 3, 50, 20)
+    assert hashlib.sha256(model.SerializeToString()).hexdigest() == KNOWN[name]
 
 
 def test_a_constant_that_a_float_cannot_hold_is_refused() -> None:

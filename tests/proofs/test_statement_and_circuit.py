@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from tests.proofs.forging import Case
 from tests.proofs.mocking import MockProver
-from tests.proofs.proving import fresh_witness
+from tests.proofs.proving import fresh_witness, placed
 from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import LARGEST_WEIGHT, Format
 from zk_autograd.proofs.base import OPS, PROFILES, Circuit, Ints, check_bounds
@@ -32,7 +32,7 @@ def hyper_of(name: str) -> some.SearchStrategy[dict[str, float]]:
     """Hyper-parameters of a statement, usual ones and edges."""
     values = {
         "beta1": betas, "beta2": second_betas, "eps": some.sampled_from([1e-10, 1e-8, 1e-5, 1e-3]),
-        "momentum": betas, "dampening": betas, "weight_decay": decays,
+        "momentum": betas, "dampening": betas, "weight_decay": decays, "max_ratio": some.sampled_from([1.0, 10.0]),
     }  # fmt: skip
     return some.fixed_dictionaries({key: values[key] for key in STATEMENTS[name].defaults})
 
@@ -94,7 +94,8 @@ def test_the_circuit_takes_whatever_the_reference_computes(
         last = run(circuit.statement, hyper, 10.0**exponent, 1.0, circuit.P, circuit.shard, steps, seed)
         if last is not None:
             state, g, pub, _ = last
-            witness = fresh_witness(circuit, state, g)
+            pub = placed(circuit.statement, pub)
+            witness = fresh_witness(circuit, state, g, pub)
             honest = columns(circuit, witness, advance(circuit, witness, pub), pub)
             assert mock_prover.verdicts(circuit, [honest]) == [True]
 
@@ -115,7 +116,7 @@ def test_no_integers_near_the_honest_ones_are_within_the_bounds(case_of: Callabl
     for offsets in product(steps, repeat=len(rule.targets)):
         moved = arrays | {t: arrays[t] + by for t, by in zip(rule.targets, offsets, strict=True)}
         post = {n: moved[f"post.{n}"] for n in st.state}
-        bounds = st.bounds(pre, post, arrays["g"], {n: moved[n] for n in st.hints}, rule.pub, P)
+        bounds = st.bounds(pre, post, arrays["g"], {n: moved[n] for n in st.hints} | rule.scalars, rule.pub, P)
         holds = np.all([(b >= 0) & (b < P) for b in bounds.values()], axis=0)
         assert holds.all() if not any(offsets) else not holds.any(), offsets
 
@@ -130,7 +131,7 @@ def test_the_bounds_that_are_checked_before_proving_name_what_is_wrong(
     def failing(**changes: int) -> set[str]:
         at = {key: np.array([x + changes.get(key.replace(".", "_"), 0)], dtype=np.int64) for key, x in e.items()}
         pre, post = ({n: at[f"{side}.{n}"] for n in rule.st.state} for side in ("pre", "post"))
-        hints = {n: at[n] for n in rule.st.hints}
+        hints = {n: at[n] for n in rule.st.hints} | rule.scalars
         return set(check_bounds(rule.st, pre, post, at["g"], hints, rule.pub, rule.P))
 
     assert failing() == set()

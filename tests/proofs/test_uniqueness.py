@@ -19,7 +19,7 @@ from zk_autograd.field import MODULUS
 from zk_autograd.fixed_point import nearest_coprime
 from zk_autograd.statement import STATEMENTS, Public, Statement
 
-NAMES = sorted(STATEMENTS)
+NAMES = sorted(n for n, st in STATEMENTS.items() if not st.carries)
 WIDE = {"adam-wide", "adamw-wide"}
 
 

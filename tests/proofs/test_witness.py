@@ -13,8 +13,8 @@ from zk_autograd.errors import DecodeError, FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import Circuit
 from zk_autograd.proofs.witness import (
-    SALT,
     STATE_LIMIT,
+    Carried,
     ShardWitness,
     advance,
     encoded_bytes,
@@ -39,7 +39,8 @@ def decode(step: Proved, data: bytes) -> ShardWitness:
 def equal(a: ShardWitness, b: ShardWitness) -> bool:
     arrays = all(np.array_equal(a.pre[n], b.pre[n]) for n in a.pre) and a.pre.keys() == b.pre.keys()
     rest = np.array_equal(a.g, b.g) and np.array_equal(a.noise, b.noise)
-    return arrays and rest and (a.salt_pre, a.salt_post, a.salt_work) == (b.salt_pre, b.salt_post, b.salt_work)
+    salts = (a.salt_pre, a.salt_post, a.salt_work) == (b.salt_pre, b.salt_post, b.salt_work)
+    return arrays and rest and salts and a.carried == b.carried
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,6 +58,9 @@ def test_every_witness_of_a_circuit_has_the_same_length(step: Proved) -> None:
     low, high = np.iinfo(np.int64).min, np.iinfo(np.int64).max
     idle = ShardWitness(dict.fromkeys(st.state, zero), zero, np.zeros(c.noise, np.int64), (0,) * 3, (0,) * 3, (0,) * 3)
     top = (MODULUS - 1,) * 3
+    if st.carries:
+        sums = (MODULUS - 1,) * len(st.carries)
+        idle = replace(idle, carried=Carried(sums, sums, top, (0,) * 3))
     full = replace(idle, pre=dict.fromkeys(st.state, zero + low), salt_pre=top, salt_post=top, salt_work=top)
     lengths = {
         len(w.to_bytes(st)) for w in (step.witness, idle, full, replace(full, pre=dict.fromkeys(st.state, zero + high)))
@@ -82,14 +86,13 @@ def test_a_witness_of_another_length_is_refused(step: Proved, change: int) -> No
         decode(step, other)
 
 
-@pytest.mark.parametrize("name", ["sgd"])
-@pytest.mark.parametrize("salt", range(3 * SALT))
+@pytest.mark.parametrize(("name", "element"), [*(("sgd", i) for i in range(9)), *(("lamb", i) for i in range(19))])
 @pytest.mark.parametrize("value", [MODULUS, MODULUS + 1, (1 << 256) - 1])
-def test_a_salt_that_is_no_canonical_field_element_is_refused(step: Proved, salt: int, value: int) -> None:
+def test_a_salt_or_a_sum_that_is_no_canonical_field_element_is_refused(step: Proved, element: int, value: int) -> None:
     data = bytearray(step.witness.to_bytes(step.circuit.statement))
-    at = len(data) - 32 * (3 * SALT - salt)
+    at = len(data) - 32 * (1 + element)
     data[at : at + 32] = value.to_bytes(32, "little")
-    with pytest.raises(DecodeError, match="salt is not a canonical field element"):
+    with pytest.raises(DecodeError, match="is not a canonical field element"):
         decode(step, bytes(data))
 
 
@@ -155,8 +158,34 @@ def test_the_columns_are_state_hints_and_noise_each_with_its_salt(step: Proved) 
     assert c.pre == [*(x for n in st.state for x in w.pre[n].tolist()), *w.salt_pre]
     assert c.post == [*(x for n in st.state for x in after.post[n].tolist()), *w.salt_post]
     hints = [x for n in st.hints for x in after.hints[n].tolist()]
-    assert c.work == [*w.g.tolist(), *hints, *w.noise.tolist(), *w.salt_work]
-    assert c.hyper == [step.pub[n] for n in st.public]
+    scalars = [after.scalars[n] for n in st.scalars(step.circuit.P)]
+    assert c.work == [*w.g.tolist(), *hints, *w.noise.tolist(), *scalars, *w.salt_work]
+    assert c.hyper == [step.pub[n] for n in st.inputs]
+
+
+@pytest.mark.parametrize("name", ["lamb"])
+def test_what_a_shard_carries_is_its_blocks_sums(step: Proved) -> None:
+    c, w = step.columns, step.witness
+    carried = w.carried
+    assert carried is not None
+    u = advance(step.circuit, w, step.pub).hints["u"].tolist()
+    sums = (sum(x * x for x in w.pre["w"].tolist()), sum(x * x for x in u))
+    assert (carried.before, carried.totals) == ((0, 0), sums)
+    assert c.carry_in == [0, 0, *sums, *carried.salt_in]
+    assert c.carry_out == [*sums, *sums, *carried.salt_out]
+
+
+@pytest.mark.parametrize("name", ["lamb"])
+def test_sums_that_are_not_the_blocks_are_refused(step: Proved) -> None:
+    honest = step.witness.carried
+    assert honest is not None
+    (sw, su), zeros = honest.totals, honest.before
+    for carried in (
+        replace(honest, totals=(sw + 1, su)), replace(honest, totals=(sw, su - 1)), replace(honest, before=(1, 0)),
+        replace(honest, totals=(MODULUS - 1, su)), replace(honest, totals=(sw, 0)), replace(honest, totals=zeros),
+    ):  # fmt: skip
+        with pytest.raises(FormatError, match=r"leaves the look-up table|outside the range"):
+            advance(step.circuit, replace(step.witness, carried=carried), step.pub)
 
 
 def test_salts_are_three_fresh_field_elements() -> None:

@@ -256,7 +256,8 @@ def test_an_enum_index_that_names_no_symbol_is_refused(index: int) -> None:
 
 def step_with(public: bytes, rate: bytes = struct.pack("<d", 0.5)) -> bytes:
     rates, no_shifts, rounding = zigzag(1) + rate + zigzag(0), zigzag(0), struct.pack("<d", 0.0)
-    return header(StepCommitted) + ID + zigzag(1) + ID + rates + no_shifts + public + ID + ID + zigzag(0) * 3 + rounding
+    begin = header(StepCommitted) + ID + zigzag(1) + ID + rates + no_shifts + public
+    return begin + ID + ID + zigzag(0) * 3 + rounding + ID
 
 
 def test_the_hand_made_step_is_well_formed() -> None:
@@ -279,7 +280,7 @@ def test_an_array_in_two_blocks_is_refused() -> None:
 
 
 def test_fixed_items_beyond_the_end_are_refused() -> None:
-    good = encode(sample(ProofAttached, work_path=()))
+    good = encode(sample(ProofAttached, carry_out_path=()))
     assert good[-1] == 0
     assert "got a length of 640" in refusal(good[:-1] + zigzag(20) + ID + zigzag(0))
 
@@ -295,6 +296,7 @@ def test_an_array_holds_as_many_items_as_its_cap_and_no_more(field: str) -> None
         "rates": lambda n: n / 2,
         "shifts": lambda n: n % 9,
         "public": lambda n: n,
+        "carry": lambda n: ID * 2,
     }
     item: Callable[[int], Any] = items.get(field, lambda n: ID)
     cap = ITEM_CAPS[field]

@@ -150,6 +150,8 @@ IN_RANGE: list[tuple[type[Event], str, list[Any]]] = [
     (StepCommitted, "saturated", [0, LARGEST]),
     (WitnessShard, "shard", [0, (1 << 20) - 1]),
     (WitnessShard, "pre_path", [(), (bytes(32),) * 20]),
+    (WitnessShard, "carry", [(), (bytes(64),) * 2]),
+    (WitnessShard, "carry_in_path", [(), (bytes(32),) * 20]),
     (WitnessShard, "ciphertext", [b""]),
     (CheckpointIssued, "note", ["\n", "x" * 4096, "\u20ac" * 1365]),
     (Anchored, "anchor", ["x" * 256]),
@@ -186,6 +188,8 @@ NO_SUCH_TYPE: list[tuple[type[Event], str, Any]] = [
     (StepCommitted, "run_id", bytearray(32)),
     (WitnessShard, "pre", bytes(32)),
     (WitnessShard, "pre_path", (bytes(31),)),
+    (WitnessShard, "carry", (bytes(63),)),
+    (WitnessShard, "carry", (bytes(64),) * 3),
     (WitnessShard, "ciphertext", None),
 ]
 

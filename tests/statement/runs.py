@@ -41,6 +41,11 @@ HYPER: dict[str, list[dict[str, float]]] = {
     "amsgrad": _ADAM,
     "amsgrad-l2": _decaying(_ADAM, 1e-4, 0.0, 1e-2),
     "amsgradw": _decaying(_ADAM, 1e-2, 0.0, 0.3),
+    "lamb": [
+        _ADAM[0] | {"eps": 1e-6, "weight_decay": 1e-2, "max_ratio": 10.0},
+        _ADAM[1] | {"weight_decay": 0.0, "max_ratio": 1.0},
+        _ADAM[2] | {"weight_decay": 0.3, "max_ratio": 3.0},
+    ],
     "sgd": [{}],
     "sgd-l2": _decaying([{}, {}, {}], 1e-4, 0.0, 0.1),
     "momentum": _MOMENTUM,

@@ -79,7 +79,7 @@ def test_no_combination_of_small_changes_satisfies_the_bounds(name: str, data: s
         forged = outside(
             st, step, P,
             post={n: x + changes[n] for n, x in step.post.items()},
-            hints={n: x + changes[n] for n, x in step.hints.items()},
+            hints={n: x + changes.get(n, 0) for n, x in step.hints.items()},
         )  # fmt: skip
         assert forged[changed].all()
 
@@ -113,7 +113,7 @@ def test_a_parameter_of_zeros_stays_zero(name: str) -> None:
     st, P = STATEMENTS[name], 2**12 - 8
     fmt = st.choose_format(HYPER[name][0], 1e-3, 1.0, P)
     for step in run(st, HYPER[name][0], 1e-3, fmt, P, [np.zeros(1, dtype=np.int64)] * 500):
-        assert not any(x.any() for x in (*step.post.values(), *step.hints.values()))
+        assert not any(x.any() for x in (*step.post.values(), *(step.hints[n] for n in st.hints)))
 
 
 def test_a_constant_gradient_moves_the_weight_by_the_real_amount_even_far_below_one_unit_a_step() -> None:

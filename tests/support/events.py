@@ -112,6 +112,7 @@ SAMPLES: dict[type[Event], Event] = {
             underflow=1200,
             limited=0,
             rounding=0.125,
+            carry_root=digest("carry 1"),
         ),
         RunFinished(digest("run"), digest("step 300"), 300, digest("state 300")),
         WitnessShard(
@@ -127,6 +128,9 @@ SAMPLES: dict[type[Event], Event] = {
             post_path=_PATH,
             work_path=_PATH,
             ciphertext=digest("ciphertext") * 30,
+            carry=(point("carry in"), point("carry out")),
+            carry_in_path=_PATH,
+            carry_out_path=_PATH,
         ),
         ProofAttached(
             run_id=digest("run"),
@@ -138,6 +142,8 @@ SAMPLES: dict[type[Event], Event] = {
             pre_path=_PATH,
             post_path=_PATH,
             work_path=_PATH,
+            carry_in_path=_PATH,
+            carry_out_path=_PATH,
         ),
         RunOpened(digest("run")),
         StepRecorded(digest("run"), 1, digest("step 1")),
@@ -280,6 +286,7 @@ STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
         underflow=counts,
         limited=counts,
         rounding=st.floats(0.0, 1.0),
+        carry_root=ids,
     ),
     RunFinished: st.builds(RunFinished, run_id=ids, previous=ids, steps=counts, state_root=ids),
     WitnessShard: st.builds(
@@ -296,6 +303,9 @@ STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
         post_path=paths,
         work_path=paths,
         ciphertext=st.binary(max_size=2000),
+        carry=st.lists(points, max_size=2).map(tuple),
+        carry_in_path=paths,
+        carry_out_path=paths,
     ),
     ProofAttached: st.builds(
         ProofAttached,
@@ -308,6 +318,8 @@ STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
         pre_path=paths,
         post_path=paths,
         work_path=paths,
+        carry_in_path=paths,
+        carry_out_path=paths,
     ),
     RunOpened: st.builds(RunOpened, run_id=ids),
     StepRecorded: st.builds(StepRecorded, run_id=ids, step=steps, event_id=ids),

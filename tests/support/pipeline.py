@@ -62,16 +62,17 @@ class Step:
 
 
 class NumpyOptimizer:
-    """An optimizer over ``count`` parameters with random gradients."""
+    """An optimizer over ``count`` parameters with random gradients, or over blocks of so many each."""
 
-    def __init__(self, circuit: Circuit, count: int, seed: int = 0) -> None:
+    def __init__(self, circuit: Circuit, *counts: int, seed: int = 0) -> None:
+        count = sum(counts)
         self.statement: Statement = circuit.statement
         self.P = circuit.P
         self.hyper = dict(self.statement.defaults)
         self.format: Format = self.statement.choose_format(self.hyper, LR, 1.0, self.P)
         self.parameter_count = count
         self.groups = [self.hyper]
-        self.blocks = [ParameterBlock(0, count, self.format)]
+        self.blocks = [ParameterBlock(0, n, self.format) for n in counts]
         self._rng = np.random.default_rng(seed)
         self._state = {n: np.zeros(count, dtype=np.int64) for n in self.statement.state}
         self._state["w"] = self._rng.integers(-(2**self.format.scale_w), 2**self.format.scale_w, count)
@@ -87,9 +88,17 @@ class NumpyOptimizer:
         number = 1 if self.last_step is None else self.last_step.step + 1
         g = self._rng.integers(-self.format.clip // 2, self.format.clip // 2, self.parameter_count)
         pub = self.statement.public_integers(self.hyper, lr, number, self.format, self.P)
-        post, hints = self.statement.advance(self._state, g, pub, self.P, OPS)
-        assert not check_bounds(self.statement, self._state, post, g, hints, pub, self.P)
-        self.last_step = Step(number, (lr,), (pub,), self._state, post, g, hints)
+        parts, start = [], 0
+        for block in self.blocks:
+            part = slice(start, start + block.count)
+            pre = {n: x[part] for n, x in self._state.items()}
+            post, hints = self.statement.advance(pre, g[part], pub, self.P, OPS)
+            assert not check_bounds(self.statement, pre, post, g[part], hints, pub, self.P)
+            parts.append((post, hints))
+            start += block.count
+        post = {n: np.concatenate([p[n] for p, _ in parts]) for n in self.statement.state}
+        hints = {n: np.concatenate([h[n] for _, h in parts]) for n in self.statement.hints}
+        self.last_step = Step(number, (lr,), (pub,) * len(parts), self._state, post, g, hints)
         self._state = post
 
 
@@ -115,10 +124,14 @@ class Pipeline:
         name: str = "run",
         finish: bool = True,
         terms: Terms = Terms(),  # noqa: B008
+        layers: tuple[int, ...] = (),
     ) -> bytes:
-        """Publishes a run; returns its id. The last shard is half full."""
-        count = self.circuit.shard * (shards - 1) + self.circuit.shard // 2
-        optimizer = NumpyOptimizer(self.circuit, count)
+        """Publishes a run of one block, or of ``layers`` of so many shards each; returns its id.
+
+        A block's last shard is half full.
+        """
+        size = self.circuit.shard
+        optimizer = NumpyOptimizer(self.circuit, *(size * (n - 1) + size // 2 for n in layers or (shards,)))
         with self.open() as log:
             schedule = Schedule("constant", (LR,), LR)
             recorder = Recorder.start(optimizer, log, self.home, self.circuit, name, schedule, terms=terms)

@@ -110,7 +110,9 @@ def opened_witness(home: Home, url: str, circuit: Circuit, step: int, shard: int
     (event,) = (e for e in events if isinstance(e, WitnessShard) and (e.step, e.shard) == (step, shard))
     (name,) = home.data_keys.iterdir()
     key = load_data_key(home.data_keys, bytes.fromhex(name.stem))
-    plain = unseal(key, place(event.run_id, step, shard, event.pre, event.post, event.work), event.ciphertext)
+    plain = unseal(
+        key, place(event.run_id, step, shard, event.pre, event.post, event.work, *event.carry), event.ciphertext
+    )
     return event, ShardWitness.from_bytes(plain, circuit.statement, circuit.shard, circuit.noise)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from zk_autograd.errors import FormatError
-from zk_autograd.statement import Ops, Public, Range, Statement
+from zk_autograd.statement import Ops, Public, Range, Statement, sum_of_squares
 
 CHUNK = 1 << 17
 """Elements that are worked on at a time on a CPU: intermediate values stay in its caches and cost no fresh memory."""
@@ -45,23 +45,23 @@ def advance(st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub
     :meth:`Statement.choose_format` makes leave room for every gradient sequence, so this is for states from elsewhere.
 
     Args:
-        pre, g: int64 of shape (n,), on one device.
+        pre, g: int64 of shape (n,), on one device; for a statement with ``carries``, those of one whole block.
     Raises:
         FormatError: an element does not fit even so.
     """
-    post, hints = _advance(st, pre, g, pub, P)
+    post, hints = _begin(st, pre, g, pub, P)
     outside = _outside(st, pre, post, hints, pub, P)
     if outside is None:
-        return Advanced(post, hints, g, 0)
+        return Advanced(_finish(st, pre, post, hints, pub, P), hints, g, 0)
     g = torch.where(outside, 0, g)
-    post, hints = _advance(st, pre, g, pub, P)
+    post, hints = _begin(st, pre, g, pub, P)
     still = _outside(st, pre, post, hints, pub, P)
     if still is not None:
         raise FormatError(
             f"optimizer: the steps of {int(torch.count_nonzero(still))} parameters do not fit a table of {P} even with "
             "a gradient of zero; no step was taken: lower the learning rate or the weight decay"
         )
-    return Advanced(post, hints, g, int(torch.count_nonzero(outside)))
+    return Advanced(_finish(st, pre, post, hints, pub, P), hints, g, int(torch.count_nonzero(outside)))
 
 
 def advance_parts(
@@ -84,24 +84,37 @@ def fits(st: Statement, pre: Mapping[str, torch.Tensor], pub: Public, P: int) ->
     largest = max((int(x.abs().max()) for name, x in pre.items() if name != "w"), default=0)
     if largest * max((pub[name] for name in st.rescales or ()), default=0) >= 1 << 62:
         return False
-    post, hints = _advance(st, pre, torch.zeros_like(pre["w"]), pub, P)
+    post, hints = _begin(st, pre, torch.zeros_like(pre["w"]), pub, P)
     return _outside(st, pre, post, hints, pub, P) is None
 
 
-def _advance(
+def _begin(
     st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub: Public, P: int
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The step, but for what depends on sums over all elements."""
     if g.device.type != "cpu" or len(g) <= CHUNK:
-        return st.advance(pre, g, pub, P, OPS)
-    post = {name: torch.empty_like(g) for name in st.state}
-    hints = {name: torch.empty_like(g) for name in st.hints}
+        return st.begin(pre, g, pub, P, OPS)
+    post: dict[str, torch.Tensor] = {}
+    hints: dict[str, torch.Tensor] = {}
     for start in range(0, len(g), CHUNK):
         part = slice(start, start + CHUNK)
-        made = st.advance({name: x[part] for name, x in pre.items()}, g[part], pub, P, OPS)
+        made = st.begin({name: x[part] for name, x in pre.items()}, g[part], pub, P, OPS)
         for target, source in zip((post, hints), made, strict=True):
             for name, value in source.items():
+                if not start:
+                    target[name] = torch.empty_like(g)
                 target[name][part] = value
     return post, hints
+
+
+def _finish(
+    st: Statement, pre: Mapping[str, torch.Tensor], post: dict[str, torch.Tensor],
+    hints: Mapping[str, torch.Tensor], pub: Public, P: int,
+) -> dict[str, torch.Tensor]:  # fmt: skip
+    if not st.carries:
+        return post
+    scalars = st.settle({name: sum_of_squares(x) for name, x in st.squared(pre, hints).items()}, pub, P)
+    return st.finish(pre, post, {**hints, **scalars}, pub, P)
 
 
 def _outside(

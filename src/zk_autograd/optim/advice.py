@@ -50,9 +50,11 @@ def rate_error(st: Statement, hyper: Hyper, lr: float, fmt: Format, P: int) -> f
     """How far steps under a constant gradient are from ``lr`` times what torch's are, over that, at most.
 
     Two things count: the rate's integer is rounded, or moved to be coprime to others; and Adam's step is rounded down,
-    by half a unit of a weight on average (SGD's by an offset that changes).
+    by half a unit of a weight on average (SGD's and LAMB's by an offset that changes; LAMB's direction as Adam's step).
     """
     pub = st.public_integers(hyper, lr, _FAR, fmt, P)
+    if st.carries:
+        return float(abs(pub.B * st.rate_unit(fmt, P) / lr - 1) + 0.5 * (2 << fmt.guard // 2) / pub.A)
     units = pub.A * (1 - pub.u / P) + pub.B if "B" in pub else pub.A
     off = abs(float(units * st.rate_unit(fmt, P) / lr - 1))
     return off + 0.5 / (lr * 2.0**fmt.scale_w) if "E" in pub else off
@@ -72,6 +74,12 @@ def _ways(st: Statement, hyper: Hyper, max_lr: float, clip: float, P: int) -> It
         sizes = {P: ""} | {p.P: f" and profile {p.name} (logrows={p.logrows})" for p in larger}
         fitting = [said for size, said in sizes.items() if _fits(decoupled, hyper, max_lr, clip, size)]
         yield from (f"AdamW (decoupled decay){said}" for said in fitting[:1])
+    ratio = hyper.get("max_ratio", 0.0) / 2
+    while ratio >= 1.0:
+        if _fits(st, {**hyper, "max_ratio": ratio}, max_lr, clip, P):
+            yield f"a max_ratio of {ratio:g}"
+            return
+        ratio /= 2
     factor = 2
     while factor <= _COARSER:
         if _fits(st, hyper, max_lr, clip * factor, P):

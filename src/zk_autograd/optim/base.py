@@ -14,7 +14,7 @@ from torch.optim.optimizer import ParamsT
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format
 from zk_autograd.optim.advance import advance_parts
-from zk_autograd.optim.blocks import Piece, Span, as_spans, merged
+from zk_autograd.optim.blocks import Span, as_spans
 from zk_autograd.optim.groups import rules_of
 from zk_autograd.optim.layout import FlatParameters
 from zk_autograd.optim.record import StepRecord
@@ -100,8 +100,8 @@ class FixedPointOptimizer(Scaled):
                 raise UsageError(
                     f"optimizer: parameter group {number} has no parameter that requires a gradient: leave it out"
                 )
-        found = [Piece(i, n, rule.clip) for i, (n, rule) in enumerate(zip(self._counts, self._groups, strict=True))]
-        self._spans = as_spans(merged(found, len(self._statement.public), self._choose))
+        declared = [replace(piece, clip=self._groups[piece.group].clip) for piece in self._pieces(None)]
+        self._spans = as_spans(self._blocks(declared, self._choose))
         self._rates()
         self.requantize()
 
@@ -241,6 +241,8 @@ class FixedPointOptimizer(Scaled):
         if set(state) != {index[id(p)] for _, p in self._flat.named}:
             raise UsageError("optimizer: the saved state covers other parameters than this optimizer")
         spans = saved_spans(saved, self._statement, self._groups, self._counts, self._P)
+        if self._statement.carries and [s.part for s in spans] != [s.part for s in self._spans]:
+            raise UsageError("optimizer: the saved state has other layers than this optimizer")
         super().load_state_dict({"state": {}, "param_groups": state_dict["param_groups"]})
         self._integers = {
             key: torch.cat([entry[key].reshape(-1).to(self._flat.device) for entry in entries])

@@ -1,4 +1,4 @@
-"""Adam, AdamW and SGD with torch's names and defaults."""
+"""Adam, AdamW and SGD with torch's names and defaults, and LAMB with its paper's."""
 
 from __future__ import annotations
 
@@ -67,6 +67,38 @@ class AdamW(Adam):
             raise UsageError("optimizer: wide=True has no amsgrad")
         name = "amsgradw" if group["amsgrad"] else "adamw-wide" if group["wide"] else "adamw"
         return name, _means(group) | {"weight_decay": float(group["weight_decay"])}
+
+
+class Lamb(FixedPointOptimizer):
+    """LAMB (You et al., arXiv:1904.00962, algorithm 2) in exact fixed-point arithmetic; torch has none.
+
+    Statement ``lamb``. A layer is one parameter tensor: its step is Adam's direction with bias correction and decoupled
+    decay, scaled to ``lr`` times the norm of the layer's weights. A layer takes whole proofs, so models of many small
+    tensors cost more than their number of parameters says. Scales do not change during a run.
+
+    Args:
+        max_ratio: the trust ratio (norm of the weights over norm of the direction) is at most this, and it is 1 if
+            either is 0. Weights keep ``log2(max_ratio)`` bits less than they would without.
+    Other args and errors: see :class:`FixedPointOptimizer`.
+    """
+
+    _hyper_keys = ("betas", "eps", "weight_decay", "max_ratio", "maximize")
+
+    def __init__(
+        self, params: ParamsT, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6,
+        weight_decay: float = 1e-2, max_ratio: float = 10.0, *, maximize: bool = False,
+        max_lr: float | None = None, clip: float = 1.0, logrows: int = 16, missing_grad: str = "error",
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "max_ratio": max_ratio,
+            "maximize": maximize,
+        }  # fmt: skip
+        super().__init__(params, defaults, max_lr=max_lr, clip=clip, logrows=logrows, missing_grad=missing_grad)
+
+    @staticmethod
+    def _rule(group: dict[str, Any]) -> tuple[str, dict[str, float]]:
+        own = {name: float(group[name]) for name in ("weight_decay", "max_ratio")}
+        return "lamb", _means(group) | own
 
 
 def _means(group: dict[str, Any]) -> dict[str, float]:

@@ -13,7 +13,7 @@ import torch
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.optim.advice import choose_format
-from zk_autograd.optim.blocks import as_spans, merged, needed_clip, pieces
+from zk_autograd.optim.blocks import MAX_BLOCKS, MAX_PUBLIC, Piece, as_spans, merged, needed_clip, pieces
 from zk_autograd.optim.declared import Declared
 from zk_autograd.optim.rescale import Change, wanted_shift
 
@@ -42,6 +42,22 @@ class Scaled(Declared):
         rule = self._groups[group]
         return choose_format(self._statement, rule.hyper, rule.max_lr, clip, self._P)
 
+    def _pieces(self, size: int | None) -> list[Piece]:
+        """The covered parameters in pieces of ``size`` within each group; in tensors, where a step depends on sums."""
+        if not self._statement.carries:
+            return pieces(self._counts, size)
+        covered = ((i, p) for i, group in enumerate(self.param_groups) for p in group["params"] if p.requires_grad)
+        return [Piece(i, p.numel(), 0.0) for i, p in covered if p.numel()]
+
+    def _blocks(self, found: Sequence[Piece], choose: Callable[[int, float], Format]) -> list[ParameterBlock]:
+        """Pieces with formats, joined to as few blocks as there can be; layers stay apart."""
+        integers = len(self._statement.public)
+        if not self._statement.carries:
+            return merged(found, integers, choose)
+        if len(found) > (limit := min(MAX_BLOCKS, MAX_PUBLIC // integers)):
+            raise UsageError(f"optimizer: {len(found)} tensors are that many layers, a run has at most {limit}")
+        return [ParameterBlock(piece.group, piece.count, choose(piece.group, piece.clip)) for piece in found]
+
     def _choose_from(self, group: int, clip: float) -> Format:
         """The same, or for a larger bound, up to the declared one, if scales so fine leave the rate too few units."""
         while True:
@@ -68,6 +84,7 @@ class Scaled(Declared):
             headroom: how much larger gradients may become; each bit of it costs one of resolution.
             block: parameters that are looked at together, within each group and in flat order: the shard size of the
                 circuit (:func:`zk_autograd.proofs.shard_size`) or a multiple. None: a group is one block.
+                LAMB's blocks are its layers, whatever is given.
         Raises:
             UsageError: a step was taken already, or an argument makes no sense.
             FormatError: a gradient is not finite, or no format fits, or a weight does not fit it.
@@ -80,7 +97,7 @@ class Scaled(Declared):
                 "optimizer: expected batches and block of at least 1 and a headroom of at least 1, "
                 f"got {batches}, {block}, {headroom}"
             )
-        found = pieces(self._counts, block)
+        found = self._pieces(block)
         spans = as_spans([ParameterBlock(p.group, p.count, self._spans[0].format) for p in found])
         largest = [0.0] * len(found)
         for batch in range(1, batches + 1):
@@ -96,7 +113,7 @@ class Scaled(Declared):
             for most, piece in zip(largest, found, strict=True)
         ]
         found = [replace(piece, clip=clip) for piece, clip in zip(found, clips, strict=True)]
-        before, self._spans = self._spans, as_spans(merged(found, len(self._statement.public), self._choose_from))
+        before, self._spans = self._spans, as_spans(self._blocks(found, self._choose_from))
         try:
             self.requantize()
         except FormatError:  # a weight does not fit

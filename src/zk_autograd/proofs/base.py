@@ -57,22 +57,37 @@ class Limits:
 
 @dataclass(frozen=True)
 class Columns:
-    """The committed columns of one shard of one step, as integers (salts included)."""
+    """The committed columns of one shard of one step, as integers (salts included); empty where there is none."""
 
     pre: Sequence[int]
     post: Sequence[int]
     work: Sequence[int]
     hyper: Sequence[int]
+    carry_in: Sequence[int] = ()
+    carry_out: Sequence[int] = ()
+
+    def in_order(self) -> list[Sequence[int]]:
+        """Those that there are, in committed order."""
+        every = (self.pre, self.post, self.work, self.hyper, self.carry_in, self.carry_out)
+        return [column for column in every if column]
 
 
 @dataclass(frozen=True)
 class Commitments:
-    """The commitments of one shard of one step, POINT_BYTES each."""
+    """The commitments of one shard of one step, POINT_BYTES each; empty where there is none."""
 
     pre: bytes
     post: bytes
     work: bytes
     hyper: bytes
+    carry_in: bytes = b""
+    carry_out: bytes = b""
+
+    @classmethod
+    def first_in(cls, proof: bytes, st: Statement) -> Commitments:
+        """Those that a proof of ``st`` begins with, in committed order."""
+        count = 6 if st.carries else 4
+        return cls(*(proof[i : i + POINT_BYTES] for i in range(0, count * POINT_BYTES, POINT_BYTES)))
 
 
 @dataclass(frozen=True)
@@ -237,5 +252,5 @@ def check_bounds(
 
     Takes arrays of int64, which may wrap around, or of Python's integers (dtype object), which cannot.
     """
-    bounds: dict[str, Any] = st.bounds(pre, post, g, hints, pub, P)
+    bounds: dict[str, Any] = st.bounds(pre, post, g, hints, pub, P)  # not those that a shard has once
     return [name for name, value in bounds.items() if int(value.min()) < 0 or int(value.max()) >= P]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from zk_autograd.errors import DecodeError, FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import OPS, Circuit, Columns, Ints, check_bounds
-from zk_autograd.statement import Public, Statement
+from zk_autograd.statement import Public, Statement, carry_bounds, sum_of_squares
 
 SALT = 3
 """Uniform field elements behind each secret column: one commitment and at most two openings are three functions."""
@@ -39,6 +40,22 @@ def fresh_noise(count: int, P: int) -> Ints:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """What a shard of a statement with ``carries`` knows of its block; integers in the order of ``carries``.
+
+    Attributes:
+        before: sums over the block's earlier shards.
+        totals: sums over all of its shards.
+        salt_in, salt_out: field elements; ``salt_in`` is the ``salt_out`` of the shard before.
+    """
+
+    before: tuple[int, ...]
+    totals: tuple[int, ...]
+    salt_in: Salt
+    salt_out: Salt
+
+
+@dataclass(frozen=True)
 class ShardWitness:
     """Everything secret about one shard of one step; the state after it and the hints follow from it.
 
@@ -47,6 +64,7 @@ class ShardWitness:
         g: gradient, int64 of shape (shard,).
         noise: int64 of shape (noise,), values of [0, P).
         salt_pre, salt_post, salt_work: field elements; ``salt_pre`` is the previous step's ``salt_post``.
+        carried: what it knows of its block, if the statement has ``carries``.
     """
 
     pre: Mapping[str, Ints]
@@ -55,17 +73,21 @@ class ShardWitness:
     salt_pre: Salt
     salt_post: Salt
     salt_work: Salt
+    carried: Carried | None = None
 
     def to_bytes(self, st: Statement) -> bytes:
-        """Fixed-length little-endian encoding: int64 state, int32 gradient, uint32 noise, 32 bytes per salt."""
+        """Fixed-length little-endian encoding: int64 state, int32 gradient, uint32 noise, 32 bytes per salt and sum."""
         parts = [self.pre[name].astype("<i8").tobytes() for name in st.state]
         parts += [self.g.astype("<i4").tobytes(), self.noise.astype("<u4").tobytes()]
-        parts += [s.to_bytes(32, "little") for salt in (self.salt_pre, self.salt_post, self.salt_work) for s in salt]
-        return b"".join(parts)
+        elements = [*self.salt_pre, *self.salt_post, *self.salt_work]
+        if self.carried is not None:
+            c = self.carried
+            elements += [*c.before, *c.totals, *c.salt_in, *c.salt_out]
+        return b"".join([*parts, *(x.to_bytes(32, "little") for x in elements)])
 
     @classmethod
     def from_bytes(cls, data: bytes, st: Statement, shard: int, noise: int) -> ShardWitness:
-        """Inverse of :meth:`to_bytes`; DecodeError unless the length is exact and every salt is a field element."""
+        """Inverse of :meth:`to_bytes`; DecodeError unless the length is exact and salts and sums are field elements."""
         expected = encoded_bytes(st, shard, noise)
         if len(data) != expected:
             raise DecodeError(
@@ -81,24 +103,53 @@ class ShardWitness:
 
         pre = {name: take("<i8", shard) for name in st.state}
         g, fresh = take("<i4", shard), take("<u4", noise)
-        salts = [int.from_bytes(data[i : i + 32], "little") for i in range(at, expected, 32)]
-        if any(s >= MODULUS for s in salts):
-            raise DecodeError("witness: a salt is not a canonical field element")
-        a, b, c = salts[0:3], salts[3:6], salts[6:9]
-        return cls(pre, g, fresh, (a[0], a[1], a[2]), (b[0], b[1], b[2]), (c[0], c[1], c[2]))
+        elements = [int.from_bytes(data[i : i + 32], "little") for i in range(at, expected, 32)]
+        if any(x >= MODULUS for x in elements):
+            raise DecodeError("witness: a salt or a sum is not a canonical field element")
+
+        def salt() -> Salt:
+            return elements.pop(0), elements.pop(0), elements.pop(0)
+
+        secret = cls(pre, g, fresh, salt(), salt(), salt())
+        if not st.carries:
+            return secret
+        sums = [elements.pop(0) for _ in range(2 * len(st.carries))]
+        carried = Carried(tuple(sums[: len(st.carries)]), tuple(sums[len(st.carries) :]), salt(), salt())
+        return replace(secret, carried=carried)
 
 
 def encoded_bytes(st: Statement, shard: int, noise: int) -> int:
     """Length of an encoded witness: the same for every shard of a circuit, so that sizes tell nothing."""
-    return 8 * len(st.state) * shard + 4 * shard + 4 * noise + 3 * SALT * 32
+    elements = 3 * SALT + (2 * len(st.carries) + 2 * SALT if st.carries else 0)
+    return 8 * len(st.state) * shard + 4 * shard + 4 * noise + 32 * elements
+
+
+def carry(st: Statement, shards: Sequence[tuple[Mapping[str, Ints], Mapping[str, Ints]]]) -> list[Carried | None]:
+    """What each shard of one block knows of it, with fresh salts: None if the statement has no ``carries``.
+
+    Args:
+        shards: state before the step and hints of each of the block's shards, in order.
+    """
+    if not st.carries:
+        return [None] * len(shards)
+    sums = [[sum_of_squares(x) for x in st.squared(pre, hints).values()] for pre, hints in shards]
+    running = [*accumulate(sums, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], initial=[0] * len(sums[0]))]
+    salts = [fresh_salt() for _ in running]
+    totals = tuple(running[-1])
+    return [Carried(tuple(s), totals, a, b) for s, (a, b) in zip(running, pairwise(salts), strict=False)]
 
 
 @dataclass(frozen=True)
 class Advanced:
-    """One shard's step, computed: state after it and hints, int64 of shape (shard,) each."""
+    """One shard's step, computed: state after it and hints, int64 of shape (shard,) each.
+
+    ``scalars`` are the statement's, ``after`` the block's sums with this shard; empty if it has none.
+    """
 
     post: Mapping[str, Ints]
     hints: Mapping[str, Ints]
+    scalars: Mapping[str, int] = field(default_factory=dict)
+    after: tuple[int, ...] = ()
 
 
 def advance(circuit: Circuit, witness: ShardWitness, pub: Public) -> Advanced:
@@ -115,34 +166,68 @@ def advance(circuit: Circuit, witness: ShardWitness, pub: Public) -> Advanced:
     if int(witness.noise.max(initial=0)) >= P or int(np.abs(witness.g).max(initial=0)) > st.gradient_limit(P):
         raise FormatError("witness: noise or gradient outside the look-up table")
     with np.errstate(invalid="ignore"):  # a negative v has no root: the bounds say so
-        post, hints = st.advance(witness.pre, witness.g, pub, P, OPS)
+        post, hints = st.begin(witness.pre, witness.g, pub, P, OPS)
+    step = completed(st, witness, post, hints, pub, P)
+    scalars = dict(step.scalars)
+    post = st.finish(witness.pre, post, {**hints, **scalars}, pub, P)
     # Over Python's integers: a product that left 64 bits would fail here, as it would in the circuit.
     pre, exact_post, exact_hints = _exact(witness.pre), _exact(post), _exact(hints)
-    failed = check_bounds(st, pre, exact_post, witness.g.astype(object), exact_hints, pub, P)
+    failed = check_bounds(st, pre, exact_post, witness.g.astype(object), exact_hints | scalars, pub, P)
+    if witness.carried is not None:
+        c = witness.carried
+        sums = {n: b - a for n, a, b in zip(st.carries, c.before, step.after, strict=True)}
+        once = carry_bounds(
+            st.carries, named(st, c.before, c.totals), sums, named(st, step.after, c.totals), pub.first, pub.last
+        ) | st.scalar_bounds(dict(zip(st.carries, c.totals, strict=True)), scalars, pub, P)
+        failed += [name for name, x in once.items() if x % MODULUS >= P]
     if failed:
         raise FormatError(f"witness: the step leaves the look-up table of {P}: {'; '.join(failed)}")
-    return Advanced(post, hints)
+    return replace(step, post=post)
+
+
+def completed(
+    st: Statement, witness: ShardWitness, post: Mapping[str, Ints], hints: Mapping[str, Ints], pub: Public, P: int
+) -> Advanced:
+    """A step of which state and hints are known, with what follows from the sums; nothing is checked."""
+    c = witness.carried
+    if c is None:
+        return Advanced(post, hints)
+    sums = (sum_of_squares(x) for x in st.squared(witness.pre, hints).values())
+    after = tuple(x + y for x, y in zip(c.before, sums, strict=True))
+    return Advanced(post, hints, st.settle(dict(zip(st.carries, c.totals, strict=True)), pub, P), after)
+
+
+def named(st: Statement, sums: Sequence[int], totals: Sequence[int]) -> dict[str, int]:
+    """Running sums and totals by the names that :func:`carry_bounds` has for them."""
+    return dict(zip((*st.carries, *(f"total {n}" for n in st.carries)), (*sums, *totals), strict=True))
 
 
 def _exact(arrays: Mapping[str, Ints]) -> dict[str, Any]:
     return {name: x.astype(object) for name, x in arrays.items()}
 
 
+def secret_columns(st: Statement, witness: ShardWitness, step: Advanced) -> dict[str, tuple[Ints, list[int]]]:
+    """By name, in committed order, the small integers of each secret column and the field elements behind them."""
+    work = np.concatenate([witness.g, *(step.hints[n] for n in st.hints), witness.noise])
+    found = {
+        "pre": (np.concatenate([witness.pre[n] for n in st.state]), list(witness.salt_pre)),
+        "post": (np.concatenate([step.post[n] for n in st.state]), list(witness.salt_post)),
+        "work": (work, [*step.scalars.values(), *witness.salt_work]),
+    }
+    c, none = witness.carried, np.empty(0, dtype=np.int64)
+    if c is not None:
+        found["carry_in"] = none, [*c.before, *c.totals, *c.salt_in]
+        found["carry_out"] = none, [*step.after, *c.totals, *c.salt_out]
+    return found
+
+
 def columns(circuit: Circuit, witness: ShardWitness, step: Advanced, pub: Public) -> Columns:
     """The committed columns, salts included, in the circuit's order."""
     st = circuit.statement
-
-    def flat(arrays: list[Ints], salt: Salt) -> list[int]:
-        return [*np.concatenate(arrays).tolist(), *salt]
-
-    return Columns(
-        pre=flat([witness.pre[n] for n in st.state], witness.salt_pre),
-        post=flat([step.post[n] for n in st.state], witness.salt_post),
-        work=flat([witness.g, *(step.hints[n] for n in st.hints), witness.noise], witness.salt_work),
-        hyper=st.public_vector(pub),
-    )
+    secret = {name: [*x.tolist(), *tail] for name, (x, tail) in secret_columns(st, witness, step).items()}
+    return Columns(**secret, hyper=[pub[name] for name in st.inputs])
 
 
-def place(run_id: bytes, step: int, shard: int, pre: bytes, post: bytes, work: bytes) -> bytes:
-    """What an encrypted witness belongs to: run, step, shard and the three commitments (associated data)."""
-    return b"".join([b"witness\0", run_id, step.to_bytes(8, "big"), shard.to_bytes(4, "big"), pre, post, work])
+def place(run_id: bytes, step: int, shard: int, *commitments: bytes) -> bytes:
+    """What an encrypted witness belongs to: run, step, shard and its secret columns' commitments (associated data)."""
+    return b"".join([b"witness\0", run_id, step.to_bytes(8, "big"), shard.to_bytes(4, "big"), *commitments])

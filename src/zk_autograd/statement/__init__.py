@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from zk_autograd.errors import UsageError
-from zk_autograd.statement import adam, adam_wide, sgd
-from zk_autograd.statement.base import UNCHANGED, Array, Hyper, Named, Ops, Public, Range, Resolution, Statement
+from zk_autograd.statement import adam, adam_wide, lamb, sgd
+from zk_autograd.statement.base import (
+    UNCHANGED,
+    Array,
+    Hyper,
+    Named,
+    Ops,
+    Public,
+    Range,
+    Resolution,
+    Statement,
+    carry_bounds,
+    place_in,
+    sum_of_squares,
+)
 
-STATEMENTS: dict[str, Statement] = {s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *sgd.FAMILY)}
+STATEMENTS: dict[str, Statement] = {s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *lamb.FAMILY, *sgd.FAMILY)}
 
 
 def statement(name: str) -> Statement:
@@ -28,5 +41,8 @@ __all__ = [
     "Range",
     "Resolution",
     "Statement",
+    "carry_bounds",
+    "place_in",
     "statement",
+    "sum_of_squares",
 ]

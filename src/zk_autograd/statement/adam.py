@@ -260,7 +260,7 @@ class Adam(Statement):
         root = post["h"] if self._amsgrad else s
         s2 = s + s
         # Minus dw and D - 1: so that c is one sum of products.
-        up = post["w"] - pre["w"]
+        up = self._moved(pre, post, hints)
         if self._decay == "decoupled":
             up = up + hints["d"]
         last = self._divisor(root, root + root if self._amsgrad else s2, pub.E - 1)
@@ -289,6 +289,10 @@ class Adam(Statement):
             found["h' is h or s"] = grown * above * P
         return found
 
+    def _moved(self, pre: Named, post: Named, hints: Named) -> Array:
+        """What step and decay add to a weight."""
+        return post["w"] - pre["w"]
+
     def _integers(self, g: Array, hints: Named, P: int) -> dict[str, Array]:
         """Bounds without which the gradient or the root could be a fraction."""
         found = {"|g| < P/2": g + P // 2}
@@ -296,7 +300,7 @@ class Adam(Statement):
         return found if self._amsgrad else found | {"s is an integer of the table": hints["s"]}
 
     def ranges(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> list[Range]:
-        dw = pre["w"] - post["w"]
+        dw = -self._moved(pre, post, hints)
         found = []
         if self._decay == "decoupled":
             dw = dw - hints["d"]

@@ -13,7 +13,7 @@ each accepts what the other makes, and nothing else.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -42,6 +42,9 @@ RESOLUTION_ONE = 1 << 32
 
 Named: TypeAlias = Mapping[str, Array]
 Hyper: TypeAlias = Mapping[str, float]
+
+PLACE = ("first", "last")
+"""Public integers that a statement with ``carries`` has beside its own: is a shard its block's first, its last?"""
 
 
 class Public(dict[str, int]):
@@ -114,6 +117,8 @@ class Statement(ABC):
     """Hyper-parameters other than the learning rate, with torch's defaults where torch's are not 0."""
     lookups: int
     """How many bounds a parameter has."""
+    carries: tuple[str, ...] = ()
+    """Sums over a whole block on which each parameter's step depends, in committed order. Most statements have none."""
     rescales: Mapping[str, int] | None = None
     """Which public integers carry the state over a change of scale, and how: where ``scale_g`` grows by ``k`` bits with
     a step, integer ``x`` is ``x * 2**(k * rescales[x])`` for that step, rounded down. None: the scale cannot change."""
@@ -238,6 +243,90 @@ class Statement(ABC):
     def public_vector(self, pub: Public) -> list[int]:
         """The public integers in committed order."""
         return [pub[name] for name in self.public]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The public integers of a shard's proof, in committed order: the step's, and its place if that counts."""
+        return self.public + (PLACE if self.carries else ())
+
+    # What only statements with ``carries`` have. ``advance`` takes its arrays for one whole block. Who has parts of one
+    # calls ``begin`` on each, adds up the squares, and calls ``finish`` with what ``settle`` makes of the totals.
+
+    def scalars(self, P: int) -> tuple[str, ...]:
+        """Secret values, one of each for a whole block, in committed order after the hints. Elements of the field."""
+        return ()
+
+    def begin(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The part of the next state and of the hints that does not depend on the block's sums."""
+        return self.advance(pre, g, pub, P, ops)
+
+    def squared(self, pre: Named, hints: Named) -> dict[str, Array]:
+        """For each of ``carries``, the values whose squares add up to it."""
+        return {}
+
+    def settle(self, totals: Mapping[str, int], pub: Public, P: int) -> dict[str, int]:
+        """The scalars that follow from the sums over a block."""
+        return {}
+
+    def finish(self, pre: Named, post: Named, hints: Named, pub: Public, P: int) -> dict[str, Array]:
+        """The whole next state, from what :meth:`begin` made of it; ``hints`` holds the scalars, too."""
+        return dict(post)
+
+    def scalar_bounds(self, totals: Named, scalars: Named, pub: Any, P: int) -> dict[str, Array]:
+        """The named quantities that must lie in ``[0, P)``, once for a shard."""
+        return {}
+
+
+def sum_of_squares(x: Array) -> int:
+    """The exact sum of the squares of int64 values below ``2**50`` in size, of numpy or torch; may exceed 64 bits."""
+    low = x & _LOW
+    high = (x - low) >> 25
+    return (_total(high * high) << 50) + (_total(high * low) << 26) + _total(low * low)
+
+
+_LOW = (1 << 25) - 1
+_ROW = 1 << 12  # so many products of two numbers of 25 bits stay in 64 bits
+
+
+def _total(x: Array) -> int:
+    whole = len(x) // _ROW * _ROW
+    rows: list[int] = x[:whole].reshape(-1, _ROW).sum(1).tolist()
+    return sum(rows) + int(sum(x[whole:].tolist()))
+
+
+def place_in(counts: Sequence[int], shard: int) -> dict[str, int]:
+    """The place of a shard in its block, by ``PLACE``: ``counts`` are the shards of each block, in order."""
+    for count in counts:
+        if shard < count:
+            return {"first": int(shard == 0), "last": int(shard == count - 1)}
+        shard -= count
+    raise ValueError("no such shard")
+
+
+def carry_bounds(
+    names: tuple[str, ...], before: Named, sums: Named, after: Named, first: Array, last: Array
+) -> dict[str, Array]:
+    """The named quantities that must lie in ``[0, P)`` for a shard's sums to stand in its block's running ones.
+
+    Args:
+        before: for each name its sum over the block's earlier shards, and as ``total NAME`` the one over all of them.
+        sums: each name's sum over this shard.
+        after: as ``before``, with this shard.
+        first, last: 1 if the shard is its block's first, or last, else 0.
+    """
+    found: dict[str, Array] = {}
+    for name in names:
+        total = f"total {name}"
+        found |= zero(f"{name} grows by the shard's sum", after[name] - before[name] - sums[name])
+        found |= zero(f"{total} stays", after[total] - before[total])
+        found |= zero(f"{name} begins at 0", before[name] * first)
+        found |= zero(f"{name} ends at the total", (after[total] - after[name]) * last)
+    return found
+
+
+def zero(name: str, x: Array) -> dict[str, Array]:
+    """Bounds that hold only if ``x`` is 0: both it and its negative are in ``[0, P)``."""
+    return {name: x, f"{name}, from below": 0 - x}
 
 
 def check_decay(name: str, hyper: Hyper) -> None:

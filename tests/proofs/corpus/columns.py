@@ -135,5 +135,5 @@ def another_representation(c: Case) -> Iterator[Columns]:
 
 def _with_noise(c: Case, value: int) -> Columns:
     honest = c.columns()
-    at = len(honest.work) - SALT - c.circuit.noise
+    at = c.circuit.shard * (1 + len(c.rule.st.hints))
     return replace(honest, work=[*honest.work[:at], value, *honest.work[at + 1 :]])

@@ -73,11 +73,12 @@ def negative_root(rule: Rule, e: Element) -> Iterator[Element]:
 
 @attack(LIES)
 def step_and_its_remainder_together(rule: Rule, e: Element) -> Iterator[Element]:
-    """w' one more or less, and m' solved so that the last remainder (c, or that of the step) is the honest one."""
-    bound = LINEAR[rule.st.name]["post.w"]
+    """w' (of LAMB, u) one more or less, and m' solved so that the remainder (c, or the step's) is the honest one."""
+    target = "u" if "u" in e else "post.w"
+    bound = LINEAR[rule.st.name][target]
     for by in (1, -1):
         if "post.m" in e:
-            yield rule.solve(e | {"post.w": e["post.w"] + by}, "post.m", bound, rule.bounds(e)[bound])
+            yield rule.solve(e | {target: e[target] + by}, "post.m", bound, rule.bounds(e)[bound])
 
 
 @attack(LIES)

@@ -22,11 +22,9 @@ from zksnake._algebra import ec_bn254
 
 from zk_autograd.field import MODULUS as R
 from zk_autograd.proofs.ezkl.constraints import (
-    ADVICE,
     BLINDING,
     LOOKUPS,
     PIECES,
-    SETS,
     Evaluations,
     Key,
     Point,
@@ -116,7 +114,7 @@ class BatchVerifier:
         one = np.ones((n, 1), dtype=np.uint8)
         drawn = []
         evaluations = 32 * key.evaluations
-        for size in (64 * ADVICE, 64 * LOOKUPS, 0, 64 * (SETS + LOOKUPS + 1), 64 * PIECES, evaluations, 0, 64):
+        for size in (64 * key.advice, 64 * LOOKUPS, 0, 64 * (key.sets + LOOKUPS + 1), 64 * PIECES, evaluations, 0, 64):
             # A hash that follows a hash with nothing between takes one byte more, so that it is another.
             state = keccak_256(np.concatenate([state, rows[:, at : at + size] if size else one], axis=1))
             at += size
@@ -174,9 +172,10 @@ class BatchVerifier:
 
         start = pow(oy, -1, R) if oy else 0
         powers = [p * start % R for p in per_set]
-        products = ADVICE + LOOKUPS  # after these: permutation products, look-up sums, the random polynomial, pieces
-        single = [(i, e.advice[i]) for i in range(ADVICE) if i != 10]
-        single += [(ADVICE + i, e.lookups[i][2]) for i in range(LOOKUPS)]
+        advice, sets, sums = key.advice, key.sets, key.inputs + 6  # the column of results that adds up over rows
+        products = advice + LOOKUPS  # after these: permutation products, look-up sums, the random polynomial, pieces
+        single = [(i, e.advice[i]) for i in range(advice) if i != sums]
+        single += [(advice + i, e.lookups[i][2]) for i in range(LOOKUPS)]
         for i, value in single:
             scalars[i] = opening(0)
             result += scalars[i] * value
@@ -186,18 +185,18 @@ class BatchVerifier:
         power = opening(0)
         result += power * quotient
         for i in range(PIECES):
-            scalars[products + SETS + LOOKUPS + 1 + i] = power
+            scalars[products + sets + LOOKUPS + 1 + i] = power
             power = power * xn % R
-        scalars[products + SETS + LOOKUPS] = opening(0)
-        result += scalars[products + SETS + LOOKUPS] * e.random
-        scalars[10] = opening(1)
-        result += scalars[10] * (at_previous[0] * e.advice[10] + at_previous[1] * e.advice[ADVICE])
+        scalars[products + sets + LOOKUPS] = opening(0)
+        result += scalars[products + sets + LOOKUPS] * e.random
+        scalars[sums] = opening(1)
+        result += scalars[sums] * (at_previous[0] * e.advice[sums] + at_previous[1] * e.advice[advice])
         for i, z in enumerate(e.sets[:-1]):
             scalars[products + i] = opening(2)
             result += scalars[products + i] * sum(p * q for p, q in zip(at_all, z, strict=True))
         for i, z in enumerate((e.sets[-1], *e.lookups)):
-            scalars[products + SETS - 1 + i] = opening(3)
-            result += scalars[products + SETS - 1 + i] * (at_next[0] * z[0] + at_next[1] * z[1])
+            scalars[products + sets - 1 + i] = opening(3)
+            result += scalars[products + sets - 1 + i] * (at_next[0] * z[0] + at_next[1] * z[1])
         shared[-1] = -result % R
         scalars[-2], scalars[-1] = -d % R, u
         return Claim(points, scalars, shared)

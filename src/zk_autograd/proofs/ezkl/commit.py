@@ -53,8 +53,10 @@ class KzgCommitter(Committer):
         shift = self._shift
         if int(values.max(initial=0)) >= shift or int(values.min(initial=0)) <= -shift:
             raise FormatError(f"commit: an element is outside the committer's range of 2^{shift.bit_length() - 1}")
-        scalars = (values + shift).tolist()
-        point = ec_bn254.multiscalar_mul_g1(self._points[:length], scalars) + self._offset(length)
+        point = self._end
+        if length:
+            scalars = (values + shift).tolist()
+            point = ec_bn254.multiscalar_mul_g1(self._points[:length], scalars) + self._offset(length)
         if salt:
             blind = ec_bn254.multiscalar_mul_g1(self._points[length : length + len(salt)], [s % MODULUS for s in salt])
             point = point + blind

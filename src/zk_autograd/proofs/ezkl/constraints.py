@@ -2,10 +2,11 @@
 
 Columns, in the order of the proof's commitments (all circuits of this project have these, whatever the statement):
 
-* advice: the 4 committed inputs; ``a`` and ``b``, operands of 3 gates a row; ``c``, their results;
+* advice: the committed inputs (4, or 6 where running sums are carried); ``a`` and ``b``, operands of 3 gates a row;
+  ``c``, their results;
 * fixed: constants; the look-up table's two columns; 3 selectors of look-ups (one for each inner column); selectors of
   gates, several packed into one column;
-* permutation: the copy constraints over the 13 advice columns, the constants and an instance column that is empty.
+* permutation: the copy constraints over all advice columns, the constants and an instance column that is empty.
 
 How gates share selector columns (``_pack``) follows Halo2's own rule, since the key holds only the outcome. A mistake
 in anything here makes every honest proof fail: the prover's quotient holds for one numerator only.
@@ -26,8 +27,8 @@ Point: TypeAlias = tuple[int, int] | None
 
 INNER = 3
 DEGREE = 5
-ADVICE, LOOKUPS, PERMUTED, BLINDING = 4 + 3 * INNER, INNER, 4 + 3 * INNER + 2, 5
-SETS = -(-PERMUTED // (DEGREE - 2))
+INPUTS = (4, 6)
+LOOKUPS, BLINDING = INNER, 5
 PIECES = DEGREE - 1
 TABLES = 3
 """Fixed columns before the selectors: constants, two of the look-up."""
@@ -82,6 +83,21 @@ class Key:
     selectors: tuple[Selector, ...]
 
     @property
+    def advice(self) -> int:
+        """Advice columns; the permutation has the constants and the instance column beside them."""
+        return len(self.permutation) - 2
+
+    @property
+    def inputs(self) -> int:
+        """Committed inputs: the first advice columns."""
+        return self.advice - 3 * INNER
+
+    @property
+    def sets(self) -> int:
+        """Products of the permutation argument."""
+        return -(-len(self.permutation) // (DEGREE - 2))
+
+    @property
     def omega(self) -> int:
         """Generator of the rows' domain."""
         return pow(ROOT, 1 << (28 - self.k), R)
@@ -89,12 +105,12 @@ class Key:
     @property
     def evaluations(self) -> int:
         """How many a proof holds."""
-        return ADVICE + 1 + len(self.fixed) + 1 + PERMUTED + 3 * SETS - 1 + 3 * LOOKUPS
+        return self.advice + 1 + len(self.fixed) + 1 + len(self.permutation) + 3 * self.sets - 1 + 3 * LOOKUPS
 
     @property
     def commitments(self) -> int:
         """How many points a proof holds before its evaluations."""
-        return ADVICE + 2 * LOOKUPS + SETS + 1 + PIECES
+        return self.advice + 2 * LOOKUPS + self.sets + 1 + PIECES
 
     @property
     def proof_bytes(self) -> int:
@@ -111,9 +127,11 @@ def read_key(raw: bytes) -> Key:
     version, k, packed = raw[:3] if len(raw) > 7 else (0, 0, 0)
     count = int.from_bytes(raw[3:7], "little")
     gates, size = len(_SIMPLE) + LOOKUPS, (1 << min(k, 28)) // 8
-    if (version, packed) != (3, 1) or not 8 <= k <= 28 or len(raw) != 7 + 64 * (count + PERMUTED) + gates * size:
+    end = len(raw) - gates * size
+    sized = any(end == 7 + 64 * (count + inputs + 3 * INNER + 2) for inputs in INPUTS)
+    if (version, packed) != (3, 1) or not 8 <= k <= 28 or not sized:
         raise VerificationError("verifying key: of another shape than this release's circuits")
-    points = [_point(raw[i : i + 64]) for i in range(7, 7 + 64 * (count + PERMUTED), 64)]
+    points = [_point(raw[i : i + 64]) for i in range(7, end, 64)]
     start = 7 + 64 * len(points)
     bits = [int.from_bytes(raw[i : i + size], "little") for i in range(start, len(raw), size)]
     selectors = _pack(bits[: len(_SIMPLE)])
@@ -176,8 +194,8 @@ class Evaluations:
             return values[at - n : at]
 
         return cls(
-            take(ADVICE + 1), take(len(key.fixed)), take(1)[0], take(PERMUTED),
-            [take(3 if i < SETS - 1 else 2) for i in range(SETS)], [take(3) for _ in range(LOOKUPS)],
+            take(key.advice + 1), take(len(key.fixed)), take(1)[0], take(len(key.permutation)),
+            [take(3 if i < key.sets - 1 else 2) for i in range(key.sets)], [take(3) for _ in range(LOOKUPS)],
         )  # fmt: skip
 
 
@@ -193,7 +211,8 @@ def numerator(
     terms: list[int] = []
     push: Callable[[int], None] = terms.append
     # gates
-    a, b, c, before = e.advice[4:7], e.advice[7:10], e.advice[10:13], e.advice[13]
+    a, b, c = (e.advice[i : i + INNER] for i in range(key.inputs, key.advice, INNER))
+    before = e.advice[key.advice]
     dot, product, added = sum(p * q for p, q in zip(a, b, strict=True)), b[0] * b[1] * b[2], sum(b)
     results = [0] * len(_SIMPLE)
     for i in range(INNER):
@@ -213,11 +232,11 @@ def numerator(
     push(last * (e.sets[-1][0] * (e.sets[-1][0] - 1) % R))
     for now, past in zip(e.sets[1:], e.sets, strict=False):
         push(first * (now[0] - past[2]))
-    columns = [*e.advice[:ADVICE], e.fixed[0], 0]  # the instance column is empty: 0
+    columns = [*e.advice[: key.advice], e.fixed[0], 0]  # the instance column is empty: 0
     shift = beta * x % R
     for i, z in enumerate(e.sets):
         left, right = z[1], z[0]
-        for j in range(i * (DEGREE - 2), min((i + 1) * (DEGREE - 2), PERMUTED)):
+        for j in range(i * (DEGREE - 2), min((i + 1) * (DEGREE - 2), len(columns))):
             left = left * (columns[j] + beta * e.permutation[j] + gamma) % R
             right = right * (columns[j] + shift + gamma) % R
             shift = shift * DELTA % R

@@ -5,8 +5,13 @@ The graph computes nothing that anyone reads: every bound is one look-up of ``si
 
 * ``pre``   = [state before, one row per name | salt]
 * ``post``  = [state after | salt]
-* ``work``  = [gradient | hints | noise | salt]
-* ``hyper`` = the step's public integers
+* ``work``  = [gradient | hints | noise | scalars | salt]
+* ``hyper`` = the public integers
+
+and two more where a step depends on sums over a block of shards:
+
+* ``carry_in``  = [sums over the shards before this one | totals | salt]
+* ``carry_out`` = [sums with this shard | totals | salt]
 
 Salt elements are sliced off and used by nothing; noise is looked up in every inner column in turn and hides
 what the look-ups' multiplicities and sums show, which are unblinded. Built with ``onnx.helper``: same bytes on every
@@ -23,7 +28,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from zk_autograd.proofs.witness import SALT
-from zk_autograd.statement import Statement
+from zk_autograd.statement import Statement, carry_bounds
 
 
 @dataclass
@@ -61,6 +66,11 @@ class Graph:
         """Elements ``start .. start+length`` of a one-dimensional tensor; only re-indexes, no cells."""
         ids = [self.indices(x) for x in (start, start + length, 0)]
         return self.node("Slice", [source, *ids], length)
+
+    def square(self, x: Expr) -> Expr:
+        """The sum of the squares of a tensor, one cell for each."""
+        self.cells += x.size
+        return self.node("Einsum", [x.name, x.name], 1, equation="i,i->")
 
     def join(self, parts: list[Expr]) -> Expr:
         return self.node("Concat", [p.name for p in parts], sum(p.size for p in parts), axis=0)
@@ -155,15 +165,18 @@ def build(st: Statement, P: int, columns: int, shard: int, noise: int) -> tuple[
         noise: look-ups of fresh uniform values, see ``docs/zero-knowledge.md``.
     """
     g = Graph(columns=columns)
-    sizes = column_sizes(st, shard, noise)
+    sizes = column_sizes(st, P, shard, noise)
     pre = {n: g.cut("pre", i * shard, shard) for i, n in enumerate(st.state)}
     post = {n: g.cut("post", i * shard, shard) for i, n in enumerate(st.state)}
     work = {n: g.cut("work", i * shard, shard) for i, n in enumerate(("g", *st.hints))}
     fresh = g.cut("work", shard * (1 + len(st.hints)), noise)
-    pub = _Public({n: g.cut("hyper", i, 1) for i, n in enumerate(st.public)})
-    bounds = st.bounds(pre, post, work.pop("g"), work, pub, P)
+    pub = _Public({n: g.cut("hyper", i, 1) for i, n in enumerate(st.inputs)})
+    scalars = {n: g.cut("work", shard * (1 + len(st.hints)) + noise + i, 1) for i, n in enumerate(st.scalars(P))}
+    bounds = st.bounds(pre, post, work.pop("g"), work | scalars, pub, P)
     if len(bounds) != st.lookups:
         raise ValueError(f"{st.name}: {len(bounds)} bounds, declared {st.lookups}")
+    if st.carries:
+        bounds |= _carried(g, st, pre, work, scalars, pub, P)
     looked_up = g.join([*bounds.values(), fresh])
     g.cells += looked_up.size
     out = g.node("Sigmoid", [looked_up.name], looked_up.size)
@@ -179,7 +192,23 @@ def build(st: Statement, P: int, columns: int, shard: int, noise: int) -> tuple[
     return model, g.cells
 
 
-def column_sizes(st: Statement, shard: int, noise: int) -> dict[str, int]:
+def _carried(
+    g: Graph, st: Statement, pre: dict[str, Expr], hints: dict[str, Expr], scalars: dict[str, Expr], pub: Any, P: int
+) -> dict[str, Expr]:
+    """The bounds that a shard has once: its sums, and what follows from the block's."""
+    names = [*st.carries, *(f"total {n}" for n in st.carries)]
+    before = {n: g.cut("carry_in", i, 1) for i, n in enumerate(names)}
+    after = {n: g.cut("carry_out", i, 1) for i, n in enumerate(names)}
+    sums = {n: g.square(x) for n, x in st.squared(pre, hints).items()}
+    bounds: dict[str, Expr] = carry_bounds(st.carries, before, sums, after, pub.first, pub.last)
+    return bounds | st.scalar_bounds({n: before[f"total {n}"] for n in st.carries}, scalars, pub, P)
+
+
+def column_sizes(st: Statement, P: int, shard: int, noise: int) -> dict[str, int]:
     """Elements of each input column, in committed order, salt included."""
     state = len(st.state) * shard + SALT
-    return {"pre": state, "post": state, "work": (1 + len(st.hints)) * shard + noise + SALT, "hyper": len(st.public)}
+    work = (1 + len(st.hints)) * shard + noise + len(st.scalars(P)) + SALT
+    sizes = {"pre": state, "post": state, "work": work, "hyper": len(st.inputs)}
+    if st.carries:
+        sizes |= dict.fromkeys(("carry_in", "carry_out"), 2 * len(st.carries) + SALT)
+    return sizes

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zk_autograd.errors import ProofSystemError, VerificationError
-from zk_autograd.proofs.base import Circuit, Columns, Limits
+from zk_autograd.proofs.base import OPS, Circuit, Columns, Limits
 from zk_autograd.proofs.ezkl.verify import EzklVerifier
-from zk_autograd.proofs.witness import ShardWitness, advance, columns, fresh_noise, fresh_salt
+from zk_autograd.proofs.witness import ShardWitness, advance, carry, columns, fresh_noise, fresh_salt
+from zk_autograd.statement import place_in
 
 if TYPE_CHECKING:
     from zk_autograd.proofs.ezkl.system import Ezkl
@@ -31,7 +32,9 @@ def sample(circuit: Circuit, seed: int, step: int = 2) -> tuple[Columns, ShardWi
     if "h" in st.state:
         pre["h"] = rng.integers(0, fmt.clip, circuit.shard)
     g = rng.integers(-fmt.clip, fmt.clip + 1, circuit.shard)
-    witness = ShardWitness(pre, g, fresh_noise(circuit.noise, P), fresh_salt(), fresh_salt(), fresh_salt())
+    pub |= place_in([1], 0)
+    (carried,) = carry(st, [(pre, st.begin(pre, g, pub, P, OPS)[1])])
+    witness = ShardWitness(pre, g, fresh_noise(circuit.noise, P), fresh_salt(), fresh_salt(), fresh_salt(), carried)
     return columns(circuit, witness, advance(circuit, witness, pub), pub), witness
 
 

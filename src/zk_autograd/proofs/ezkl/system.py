@@ -35,8 +35,8 @@ def shard_size(st: Statement, profile: Profile) -> int:
     """Parameters per proof: what the layout holds, less 0.2 % (its columns do not fill to the last row)."""
     _, one = graph.build(st, profile.P, profile.columns, 1, profile.noise)
     _, two = graph.build(st, profile.P, profile.columns, 2, profile.noise)
-    room = profile.columns * profile.P - profile.noise
-    return room * 998 // 1000 // (two - one) // 10 * 10
+    once = one - (two - one) if st.carries else profile.noise
+    return (profile.columns * profile.P - once) * 998 // 1000 // (two - one) // 10 * 10
 
 
 def canonical_settings(settings: dict[str, Any]) -> bytes:
@@ -177,7 +177,7 @@ class Ezkl(ProofSystem):
         return replace(circuit, srs_class=srs_class)
 
     def committer(self, circuit: Circuit) -> Committer:
-        sizes = graph.column_sizes(circuit.statement, circuit.shard, circuit.noise)
+        sizes = graph.column_sizes(circuit.statement, circuit.P, circuit.shard, circuit.noise)
         committer = KzgCommitter(circuit.srs_path, _logrows(circuit), max(sizes.values()), 1 << circuit.statement.bits)
         # zksnake calls itself educational, and TAIL is EZKL's business: hold both against EZKL once per start.
         probe = np.arange(-5, 11, dtype=np.int64)
@@ -215,7 +215,7 @@ class Ezkl(ProofSystem):
 
     @staticmethod
     def _job(circuit: Circuit, columns: Columns, folder: Path) -> dict[str, Any]:
-        data = [to_hex_list(c) for c in (columns.pre, columns.post, columns.work, columns.hyper)]
+        data = [to_hex_list(c) for c in columns.in_order()]
         files = {"compiled": "compiled.ezkl", "vk": "vk.key", "pk": "pk.key"}
         job: dict[str, Any] = {k: str(circuit.directory / v) for k, v in files.items()}
         return job | {"srs": str(circuit.srs_path), "folder": str(folder), "columns": data}
@@ -232,7 +232,7 @@ def _circuit(
     logrows, shard, noise, size = (int(description[k]) for k in ("logrows", "shard", "noise", "proof_bytes"))
     if not (8 <= logrows <= 28 and shard > 0 and noise >= 0 and 0 <= size <= 1 << 20):
         raise ValueError("a size is out of range")
-    if max(graph.column_sizes(st, shard, noise).values()) > 2**logrows - 8:
+    if max(graph.column_sizes(st, 2**logrows - 8, shard, noise).values()) > 2**logrows - 8:
         raise ValueError("a column is longer than the circuit")
     return Circuit(
         id=found, system=NAME, statement=st, P=2**logrows - 8, shard=shard, noise=noise, proof_bytes=size,

@@ -15,7 +15,7 @@ import numpy as np
 
 from zk_autograd.errors import ProofSystemError, UsageError, VerificationError
 from zk_autograd.files import read_capped
-from zk_autograd.proofs.base import POINT_BYTES, Circuit, Commitments, Limits, Verifier
+from zk_autograd.proofs.base import Circuit, Commitments, Limits, Verifier
 from zk_autograd.proofs.ezkl.batch import BatchVerifier
 from zk_autograd.proofs.ezkl.commit import SHIFT, KzgCommitter
 from zk_autograd.proofs.ezkl.constraints import read_key
@@ -35,7 +35,7 @@ class EzklVerifier(Verifier):
     2. the commitment to the public integers, which is recomputed here;
     3. the proof itself, with no instances, under the circuit's own settings, key and SRS.
 
-    What the other three commitments must equal is the caller's to check. One proof goes to EZKL. Many go through
+    What the other commitments must equal is the caller's to check. One proof goes to EZKL. Many go through
     :class:`BatchVerifier` first: EZKL judges whatever that does not accept, and one of those that it does.
     """
 
@@ -46,7 +46,7 @@ class EzklVerifier(Verifier):
         with ExitStack() as stack:
             self._folder = stack.enter_context(private_folder())
             try:
-                self._committer = KzgCommitter(circuit.srs_path, logrows, len(circuit.statement.public))
+                self._committer = KzgCommitter(circuit.srs_path, logrows, len(circuit.statement.inputs))
                 # EZKL reads its files anew for each proof; of the SRS (8 MB and more) a verifier needs a few points.
                 for name in ("settings.json", "vk.key"):
                     shutil.copyfile(circuit.directory / name, self._folder / name)
@@ -116,9 +116,9 @@ class EzklVerifier(Verifier):
         # 1. length
         if len(proof) != circuit.proof_bytes:
             raise VerificationError(f"proof: expected {circuit.proof_bytes} bytes, got {len(proof)}")
-        parts = Commitments(*(proof[i : i + POINT_BYTES] for i in range(0, 4 * POINT_BYTES, POINT_BYTES)))
+        parts = Commitments.first_in(proof, circuit.statement)
         # 2. public integers; their number matters, as a column of fewer commits like one that ends in zeros
-        names = circuit.statement.public
+        names = circuit.statement.inputs
         if len(hyper) != len(names) or not all(0 <= x < SHIFT for x in hyper):
             raise VerificationError(f"proof: expected {len(names)} public integers of [0, 2^36), got {len(hyper)}")
         if parts.hyper != self.hyper_commitment(hyper):
