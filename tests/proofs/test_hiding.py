@@ -27,7 +27,7 @@ from tests.support.transcript import (
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import PROFILES
 from zk_autograd.proofs.ezkl.commit import TAIL
-from zk_autograd.proofs.ezkl.constraints import PIECES, SETS, read_key
+from zk_autograd.proofs.ezkl.constraints import PIECES, read_key
 from zk_autograd.proofs.ezkl.hiding import (
     COUNTS_SEEN,
     FIELD_BITS,
@@ -236,7 +236,7 @@ def test_blinds_of_the_products_reach_every_piece_of_the_quotient() -> None:
     Each of the first four products has one blind left when its four values are given. The quotient's four pieces depend
     on these four blinds by an affine map; it is a bijection here, so its determinant is no zero polynomial.
     """
-    rng, logrows, sets, pieces = random.Random(5), 5, SETS, PIECES
+    rng, logrows, sets, pieces = random.Random(5), 5, 5, PIECES
     n, omega = 1 << logrows, root_of_unity(logrows)
     end = n - TAIL  # the last row of a product that is no blind
 

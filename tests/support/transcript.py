@@ -89,14 +89,14 @@ class Layout:
 def layout(circuit: Circuit) -> Layout:
     """The layout that a circuit's settings lead to, where each table fits into one column.
 
-    Three kinds of inner column; an argument for each table and inner column. The degree is a look-up's, or that of a
-    row's product with the result before it and a selector. The permutation takes all of these, the constants and the
-    instance, ``degree - 2`` columns a product.
+    A column for each input; three kinds of inner columns; an argument for each table and inner column. The degree is
+    a look-up's, or that of a row's product with the result before it and a selector. The permutation takes all of these,
+    the constants and the instance, ``degree - 2`` columns a product.
     """
     settings = json.loads((circuit.directory / "settings.json").read_text())
     inner = settings["run_args"]["num_inner_cols"]
     tables = len(settings["required_lookups"]) + len(settings["required_range_checks"])
-    advice, degree = 4 + 3 * inner, max(5, inner + 2)
+    advice, degree = len(settings["module_sizes"]["polycommit"]) + 3 * inner, max(5, inner + 2)
     return Layout(advice, tables * inner, products=-(-(advice + 2) // (degree - 2)), pieces=degree - 1)
 
 
