@@ -90,7 +90,7 @@ def layout(circuit: Circuit) -> Layout:
     """The layout that a circuit's settings lead to, where each table fits into one column.
 
     A column for each input; three kinds of inner columns; an argument for each table and inner column. The degree is
-    a look-up's, or that of a row's product with the result before it and a selector. The permutation takes all of these,
+    a look-up's, or that of a row's product with the result before it and a selector. The permutation takes all these,
     the constants and the instance, ``degree - 2`` columns a product.
     """
     settings = json.loads((circuit.directory / "settings.json").read_text())
