@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from zksnake._algebra import ec_bn254
 
-from tests.support.lookups import Guess, guess, idle_sums
-from tests.support.transcript import TINY, Opened, column_at, inverses, key_digest, lagrange, open_proof
+from tests.support.lookups import INNER, Guess, guess
+from tests.support.transcript import Opened, column_at, inverses, key_digest, lagrange, layout, open_proof
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import Columns, Committer, Ints, Limits
 from zk_autograd.proofs.ezkl.commit import KzgCommitter
+from zk_autograd.proofs.ezkl.constraints import read_key
+from zk_autograd.proofs.ezkl.hiding import noise_lookups, shape
 from zk_autograd.proofs.ezkl.srs import lagrange_points
 from zk_autograd.proofs.ezkl.system import Ezkl, _circuit
 from zk_autograd.proofs.witness import SALT, ShardWitness, advance, columns, fresh_noise, fresh_salt
@@ -26,9 +28,8 @@ from zk_autograd.statement import STATEMENTS, Public
 
 pytestmark = pytest.mark.usefixtures("bare")  # from which the attacker learns the circuit's layout
 
-LOGROWS, SHARD, NOISE = 12, 1150, 270
-ROWS, ALL, IDLE = 1 << LOGROWS, (0, 1, 2), 4
-"""One argument looks up all three inner columns; argument 4 is a range check that nothing uses."""
+LOGROWS, SHARD = 12, 1150
+ROWS, NOISE = 1 << LOGROWS, noise_lookups(shape(LOGROWS, INNER))
 NO_SALT = (0, 0, 0)
 
 
@@ -75,7 +76,7 @@ class Attack:
         """An honest proof of ``witness``."""
         found = self.columns(witness)
         proof = Ezkl().prove_unverified(self.circuit, found, Limits())
-        opened = open_proof(proof, TINY, self.digest)
+        opened = open_proof(proof, layout(self.circuit), self.digest)
         return Shown(witness, found, opened, lagrange(LOGROWS, opened.x))
 
     def guesses(self, witness: ShardWitness) -> tuple[ShardWitness, ShardWitness]:
@@ -107,7 +108,7 @@ def bare(attack: Attack) -> Shown:
     shown = attack.show(attack.witness(salted=False, noisy=False))
     # The attacker learns the layout's one unknown number from a proof of his own.
     for attack.shift in range(64):
-        if sums_confirm(attack, shown, shown.witness):
+        if all(sums_confirm(attack, shown, shown.witness)):
             return shown
     raise AssertionError("the layout is not what the attacks take it for")
 
@@ -118,51 +119,69 @@ def hidden(attack: Attack) -> Shown:
     return attack.show(attack.witness(salted=True, noisy=True))
 
 
-Confirm = Callable[[Attack, Shown, ShardWitness], bool]
+Confirm = Callable[[Attack, Shown, ShardWitness], list[bool]]
+"""Whether a guess fits what a proof shows, by column or look-up argument."""
 
 
-def commitment_confirms(attack: Attack, shown: Shown, guessed: ShardWitness) -> bool:
+def commitment_confirms(attack: Attack, shown: Shown, guessed: ShardWitness) -> list[bool]:
     """Commits to the guessed columns and compares."""
     found = attack.columns(guessed)
     parts = [(found.pre, 0), (found.post, 1), (found.work, 2)]
     commit = attack.committer.commit
-    return all(
-        commit(np.array(column[:-SALT], np.int64), column[-SALT:]) == shown.proof.columns[i] for column, i in parts
-    )
+    return [commit(np.array(column[:-SALT], np.int64), column[-SALT:]) == shown.proof.columns[i] for column, i in parts]
 
 
-def opening_confirms(attack: Attack, shown: Shown, guessed: ShardWitness) -> bool:
+def opening_confirms(attack: Attack, shown: Shown, guessed: ShardWitness) -> list[bool]:
     """Evaluates the guessed columns at x and compares with the proof's evaluations."""
     found = attack.columns(guessed)
     values = [column_at(shown.weights, column) for column in (found.pre, found.post, found.work)]
-    return values == shown.proof.evaluations[:3]
+    return [value == seen for value, seen in zip(values, shown.proof.evaluations[:3], strict=True)]
 
 
-def count_commitment_confirms(attack: Attack, shown: Shown, guessed: ShardWitness) -> bool:
-    """Commits to the histogram of all guessed look-ups."""
-    return attack.commit(attack.looked_up(guessed).counts(ALL)) == shown.proof.multiplicities[0]
+def count_commitment_confirms(attack: Attack, shown: Shown, guessed: ShardWitness) -> list[bool]:
+    """Commits to the histograms of all guessed look-ups."""
+    looked_up = attack.looked_up(guessed)
+    return [attack.commit(looked_up.counts((c,))) == seen for c, seen in enumerate(shown.proof.multiplicities)]
 
 
-def count_opening_confirms(attack: Attack, shown: Shown, guessed: ShardWitness) -> bool:
-    """Evaluates the histogram at x."""
-    counts = attack.looked_up(guessed).counts(ALL)
-    value = sum(c * w for c, w in zip(counts, shown.weights, strict=True)) % MODULUS
-    return value == shown.proof.counts[0]
+def count_opening_confirms(attack: Attack, shown: Shown, guessed: ShardWitness) -> list[bool]:
+    """Evaluates the histograms at x."""
+    looked_up = attack.looked_up(guessed)
+    values = [
+        sum(n * w for n, w in zip(looked_up.counts((c,)), shown.weights, strict=True)) % MODULUS for c in range(INNER)
+    ]
+    return [value == seen for value, seen in zip(values, shown.proof.counts, strict=True)]
 
 
-def sums_confirm(attack: Attack, shown: Shown, guessed: ShardWitness) -> bool:
-    """Computes the running sum at x and at omega x; takes its blinds from an idle argument, which has the same ones."""
-    looked_up, proof, found = attack.looked_up(guessed), shown.proof, []
-    for turned, seen in enumerate((proof.sums, proof.sums_next)):
-        blind = seen[IDLE] - idle_sums(ROWS, proof.beta, shown.weights, turned)
-        found.append(looked_up.sums(ALL, proof.theta, proof.beta, shown.weights, turned) + blind - seen[0])
-    return all(x % MODULUS == 0 for x in found)
+def blinds(attack: Attack, shown: Shown, guessed: ShardWitness) -> list[list[int]]:
+    """What is left of the running sums, at x and at omega x: each argument's blinds, if the guess is right."""
+    looked_up, p = attack.looked_up(guessed), shown.proof
+    return [
+        [(s - looked_up.sums((c,), p.theta, p.beta, shown.weights, turned)) % MODULUS for c, s in enumerate(seen)]
+        for turned, seen in enumerate((p.sums, p.sums_next))
+    ]
+
+
+def sums_confirm(attack: Attack, shown: Shown, guessed: ShardWitness) -> list[bool]:
+    """Computes the running sums: any two of them have the same blinds, so their difference has none."""
+    return [left[c] == left[c - 1] for left in blinds(attack, shown, guessed) for c in range(INNER)]
 
 
 ATTACKS = [
     commitment_confirms, opening_confirms, count_commitment_confirms, count_opening_confirms, sums_confirm
 ]  # fmt: skip
 BY_NOISE = ATTACKS[2:]
+
+
+def test_a_small_circuit_is_laid_out_like_a_large_one(attack: Attack, bare: Shown) -> None:
+    """As the settings say, as the key says and as the numbers for salt and noise count it."""
+    key, found, counted = (
+        read_key((attack.circuit.directory / "vk.key").read_bytes()),
+        layout(attack.circuit),
+        shape(LOGROWS, INNER),
+    )
+    assert (found.lookups, found.pieces, attack.circuit.P) == (counted.arguments, counted.pieces, counted.P)
+    assert (found.points, len(bare.proof.evaluations)) == (key.commitments, key.evaluations)
 
 
 def test_the_challenges_are_replayed_right(bare: Shown, hidden: Shown) -> None:
@@ -174,8 +193,8 @@ def test_the_challenges_are_replayed_right(bare: Shown, hidden: Shown) -> None:
 @pytest.mark.parametrize("confirms", ATTACKS)
 def test_without_salt_and_noise_a_guess_is_confirmed(attack: Attack, bare: Shown, confirms: Confirm) -> None:
     right, wrong = attack.guesses(bare.witness)
-    assert confirms(attack, bare, right)
-    assert not confirms(attack, bare, wrong)
+    assert all(confirms(attack, bare, right))
+    assert not all(confirms(attack, bare, wrong))
 
 
 @pytest.mark.parametrize("confirms", ATTACKS)
@@ -185,21 +204,32 @@ def test_with_salt_and_noise_no_guess_is_confirmed(
     """The right state, and another salt and noise than the prover's, looks as wrong as any."""
     for known in (bare.witness, attack.witness(salted=True, noisy=True)):
         right, wrong = attack.guesses(known)
-        assert not confirms(attack, hidden, right)
-        assert not confirms(attack, hidden, wrong)
+        assert not any(confirms(attack, hidden, right))
+        assert not any(confirms(attack, hidden, wrong))
 
 
 @pytest.mark.parametrize("confirms", ATTACKS)
 def test_only_salt_and_noise_stand_in_the_way(attack: Attack, hidden: Shown, confirms: Confirm) -> None:
-    """Who is given them confirms the guess; who lacks one element of a salt, or one draw, does not."""
+    """Who is given them confirms the guess; who lacks one element of each salt, or one draw an argument, does not."""
     right, wrong = attack.guesses(hidden.witness)
-    assert confirms(attack, hidden, right)
-    assert not confirms(attack, hidden, wrong)
+    assert all(confirms(attack, hidden, right))
+    assert not all(confirms(attack, hidden, wrong))
     noise = right.noise.copy()
-    noise[-1] = (noise[-1] + 1) % attack.circuit.P
+    noise[-INNER:] = (noise[-INNER:] + 1) % attack.circuit.P
     pre, post, work = ((*salt[:2], 0) for salt in (right.salt_pre, right.salt_post, right.salt_work))
     by_salt = replace(right, salt_pre=pre, salt_post=post, salt_work=work)
-    assert not confirms(attack, hidden, replace(right, noise=noise) if confirms in BY_NOISE else by_salt)
+    lacking = replace(right, noise=noise) if confirms in BY_NOISE else by_salt
+    assert not any(confirms(attack, hidden, lacking))
+
+
+def test_one_argument_whose_values_are_known_gives_the_blinds_of_all_sums_away(attack: Attack, hidden: Shown) -> None:
+    """Why the blinds count for nothing: they hide a sum from who knows all that it adds up, but are every sum's."""
+    for left in blinds(attack, hidden, hidden.witness):
+        assert left[0] == left[1] == left[2] != 0
+    others = hidden.witness.noise.copy()
+    others[-1] = (others[-1] + 1) % attack.circuit.P  # of one argument, all is known but one draw
+    for left in blinds(attack, hidden, replace(hidden.witness, noise=others)):
+        assert len(set(left)) == 2
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +249,8 @@ def hidden_twice(attack: Attack, hidden: Shown) -> list[Shown]:
 def test_salt_does_not_hide_look_ups(attack: Attack, weak: list[Shown]) -> None:
     right, wrong = attack.guesses(attack.witness(salted=False, noisy=False))
     for confirms in BY_NOISE:
-        assert confirms(attack, weak[0], right)
-        assert not confirms(attack, weak[0], wrong)
+        assert all(confirms(attack, weak[0], right))
+        assert not all(confirms(attack, weak[0], wrong))
 
 
 def test_noise_does_not_hide_columns(attack: Attack, hidden: Shown) -> None:

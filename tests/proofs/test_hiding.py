@@ -9,26 +9,28 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from tests.proofs.proving import Proved
-from tests.support.lookups import INNER, guess, idle_sums
+from tests.support.lookups import INNER, guess
 from tests.support.transcript import (
-    REAL,
     column_at,
     inverses,
     keccak256,
     key_digest,
     lagrange,
+    layout,
     open_proof,
     root_of_unity,
 )
 from zk_autograd.field import MODULUS
-from zk_autograd.proofs.base import POINT_BYTES, PROFILES
+from zk_autograd.proofs.base import PROFILES
 from zk_autograd.proofs.ezkl.commit import TAIL
+from zk_autograd.proofs.ezkl.constraints import PIECES, read_key
 from zk_autograd.proofs.ezkl.hiding import (
     COUNTS_SEEN,
+    FIELD_BITS,
     SECURITY,
     SUMS_SEEN,
     Shape,
@@ -66,13 +68,32 @@ def test_counting_the_order_of_draws_would_have_been_too_few() -> None:
     assert distance_bits(270, shown) < 0
 
 
-def test_smaller_circuits_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 2\\^15 rows, got 2\\^14"):
-        shape(14, 3)
+@pytest.mark.parametrize(("name", "enough"), [("small", 474), ("default", 420)])
+def test_differences_of_sums_alone_would_need_less_noise(name: str, enough: int) -> None:
+    """Of three sums with the same blinds, six values are unblinded and not nine: the profiles' noise is more than that.
+
+    Lemma 5's sum over the arguments that agree, with six elements of the counts and six of the differences.
+    """
+    profile = PROFILES[name]
+
+    def bits(noise: int) -> float:
+        each = histogram_bits(noise // INNER, profile.P)
+        agree = [math.log2(3) + 2 * FIELD_BITS - each, math.log2(3) + 7 * FIELD_BITS - 2 * each]
+        agree.append((2 * INNER + SUMS_SEEN * (INNER - 1) + PIECES) * FIELD_BITS - INNER * each)
+        return -(max(agree) + 2 - 2) / 2 - 1
+
+    assert bits(enough) >= SECURITY > bits(enough - INNER)
+    assert enough < profile.noise
+
+
+def test_other_circuits_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected 3 inner columns, got 4"):
+        shape(15, 4)
     with pytest.raises(ValueError, match="no number of draws from 8 values"):
         noise_lookups(Shape(rows=16, arguments=3, pieces=4))
 
 
+@settings(deadline=None)
 @given(some.integers(1, 6), some.integers(2, 5))
 def test_no_histogram_is_likelier_than_the_bound(draws: int, values: int) -> None:
     """Counted out: all sequences of draws, by histogram."""
@@ -103,6 +124,7 @@ def determinant(matrix: list[list[int]]) -> int:
     return out % MODULUS
 
 
+@settings(deadline=None)
 @given(some.lists(some.integers(2, MODULUS - 1), min_size=3, max_size=3), some.integers(0, 13))
 def test_salt_rows_are_independent_unless_points_coincide_or_are_roots_of_unity(points: list[int], row: int) -> None:
     """Lemma 2, in the field itself: 16 rows, three of them salt."""
@@ -172,13 +194,14 @@ def test_a_real_proof_shows_what_the_numbers_count(proved: Callable[[str], Prove
     circuit, rows = p.circuit, p.circuit.P + 8
     logrows = rows.bit_length() - 1
     shown = shape(logrows, INNER)
-    proof = open_proof(p.proof, REAL, key_digest(circuit))
+    found, key = layout(circuit), read_key((circuit.directory / "vk.key").read_bytes())
+    proof = open_proof(p.proof, found, key_digest(circuit))
     weights = lagrange(logrows, proof.x)
     # The challenge is right only if each kind has as many commitments as we say; a public column shows that it is.
     assert column_at(weights, p.columns.hyper) == proof.evaluations[3]
     assert [column_at(weights, c) for c in (p.columns.pre, p.columns.post, p.columns.work)] == proof.evaluations[:3]
-    assert len(p.proof) == POINT_BYTES * (REAL.points + 2) + 32 * len(proof.evaluations)
-    assert (REAL.pieces, INNER) == (shown.pieces, shown.arguments)
+    assert (found.points, len(proof.evaluations), len(p.proof)) == (key.commitments, key.evaluations, key.proof_bytes)
+    assert (found.pieces, found.lookups) == (shown.pieces, shown.arguments)
 
     def first_shift(fits: Callable[[int], bool], candidates: range) -> int:
         return next(s for s in candidates if fits(s))
@@ -188,10 +211,10 @@ def test_a_real_proof_shows_what_the_numbers_count(proved: Callable[[str], Prove
         return sum(c * w for c, w in zip(counts, weights, strict=True)) % MODULUS == proof.counts[0]
 
     def sums_fit(shift: int) -> bool:
-        """The sum of the first argument, less the blinds that an idle one gives away."""
-        found = guess(circuit, p.witness, p.pub, shift).sums((0,), proof.theta, proof.beta, weights) - proof.sums[0]
-        idle = idle_sums(rows, proof.beta, weights)
-        return any((found + seen - idle) % MODULUS == 0 for seen in proof.sums[INNER:])
+        """The first two arguments' sums, each less what it adds up: the same blinds are left."""
+        looked_up = guess(circuit, p.witness, p.pub, shift)
+        left = [proof.sums[c] - looked_up.sums((c,), proof.theta, proof.beta, weights) for c in range(2)]
+        return (left[0] - left[1]) % MODULUS == 0
 
     turn = first_shift(count_fits, range(INNER))
     shift = first_shift(sums_fit, range(turn, 90, INNER))
@@ -213,7 +236,7 @@ def test_blinds_of_the_products_reach_every_piece_of_the_quotient() -> None:
     Each of the first four products has one blind left when its four values are given. The quotient's four pieces depend
     on these four blinds by an affine map; it is a bijection here, so its determinant is no zero polynomial.
     """
-    rng, logrows, sets, pieces = random.Random(5), 5, 5, REAL.pieces
+    rng, logrows, sets, pieces = random.Random(5), 5, 5, PIECES
     n, omega = 1 << logrows, root_of_unity(logrows)
     end = n - TAIL  # the last row of a product that is no blind
 

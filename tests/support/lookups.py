@@ -33,7 +33,7 @@ class Guess:
         return self.rows - TAIL
 
     def counts(self, columns: Sequence[int]) -> list[int]:
-        """Multiplicities by table row, of one look-up argument over these inner columns.
+        """Multiplicities by table row, of the look-ups in these inner columns.
 
         Row v holds value v. Behind the table its first entry, 0, is repeated, and EZKL counts it at its last place:
         there it counts the rows that look nothing up, too.
@@ -62,21 +62,15 @@ class Guess:
 def guess(circuit: Circuit, witness: ShardWitness, pub: Public, shift: int = 0) -> Guess:
     """All look-ups that follow from a witness: one after the other into the inner columns, in turn.
 
-    ``shift`` cells stand before the first that our own count of cells knows nothing of: EZKL's checks of constants. It
-    is the circuit's, and an attacker learns it from a proof of his own.
+    ``shift`` cells stand before the first that our own count of cells knows nothing of, such as the rest of a row
+    before sums of products. It is the circuit's, and an attacker learns it from a proof of his own.
     """
     st, P = circuit.statement, circuit.P
     step = advance(circuit, witness, pub)
     bounds = st.bounds(witness.pre, step.post, witness.g, step.hints, pub, P)
     values = np.concatenate([*(np.asarray(b) for b in bounds.values()), witness.noise]).astype(np.int64)
-    _, cells = graph.build(st, P, circuit.shard, circuit.noise)
+    _, cells = graph.build(st, P, INNER, circuit.shard, circuit.noise)
     first = cells - len(values) + shift  # everything else is laid out before
     flat = np.full(INNER * (P + 8), -1, dtype=np.int64)
     flat[first : first + len(values)] = values
     return Guess(np.ascontiguousarray(flat.reshape(-1, INNER).T))
-
-
-def idle_sums(rows: int, beta: int, weights: Sequence[int], turned: int = 0) -> int:
-    """The running sum of an argument that nothing uses: each row looks up 0, until the last takes all of it off."""
-    each = pow(beta, -1, MODULUS)
-    return sum(row * weights[row - turned] for row in range(rows - TAIL)) * each % MODULUS

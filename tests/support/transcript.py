@@ -7,6 +7,7 @@ EZKL's fork of halo2 (``halo2_proofs/src/plonk/prover.rs``); challenges come fro
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,14 +82,22 @@ class Layout:
 
     @property
     def points(self) -> int:
+        """Commitments before the evaluations."""
         return self.advice + 2 * self.lookups + self.products + 1 + self.pieces
 
 
-REAL = Layout(advice=13, lookups=9, products=5, pieces=4)
-"""2^15 rows and more, 3 inner columns: 4 committed and 9 inner columns; 3 look-up arguments, 6 of range checks."""
+def layout(circuit: Circuit) -> Layout:
+    """The layout that a circuit's settings lead to, where each table fits into one column.
 
-TINY = Layout(advice=13, lookups=17, products=3, pieces=8)
-"""2^12 rows: idle range checks take more columns, so the degree is 9, and one argument looks up all inner columns."""
+    A column for each input; three kinds of inner columns; an argument for each table and inner column. The degree is
+    a look-up's, or that of a row's product with the result before it and a selector. The permutation takes all these,
+    the constants and the instance, ``degree - 2`` columns a product.
+    """
+    settings = json.loads((circuit.directory / "settings.json").read_text())
+    inner = settings["run_args"]["num_inner_cols"]
+    tables = len(settings["required_lookups"]) + len(settings["required_range_checks"])
+    advice, degree = len(settings["module_sizes"]["polycommit"]) + 3 * inner, max(5, inner + 2)
+    return Layout(advice, tables * inner, products=-(-(advice + 2) // (degree - 2)), pieces=degree - 1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from zk_autograd.field import MODULUS
+from zk_autograd.proofs.ezkl.constraints import INNER, LOOKUPS, PIECES
 
 FIELD_BITS = math.log2(MODULUS)
 """Size of one revealed field element: 253.6 bits."""
@@ -23,8 +24,8 @@ COUNTS_SEEN = 2
 """Of a look-up's multiplicities ``m``: the commitment, and ``m(x)``."""
 
 SUMS_SEEN = 3
-"""Of a look-up's running sum ``phi``: the commitment, ``phi(x)`` and ``phi(omega x)``. Its blinds are every argument's,
-and idle arguments, whose sums everybody knows, give them away: they count for nothing."""
+"""Of a look-up's running sum ``phi``: the commitment, ``phi(x)`` and ``phi(omega x)``. An upper bound: all arguments
+have the same blinds, so only the differences of their sums are seen without. The blinds are counted for nothing."""
 
 SEEDS_BITS = 1
 """Keccak's 256 bits modulo p make no challenge likelier than 1.14 times 1/p; five challenges cost less than a bit."""
@@ -36,7 +37,7 @@ class Shape:
 
     Attributes:
         rows: rows of the circuit, ``2**logrows``.
-        arguments: look-up arguments over secret values, noise spread evenly over them.
+        arguments: look-up arguments, noise spread evenly over them.
         pieces: commitments to the quotient's pieces, which KZG leaves without blinds.
     """
 
@@ -54,14 +55,14 @@ def shape(logrows: int, columns: int) -> Shape:
     """The shape of a circuit of ``2**logrows`` rows and ``columns`` inner columns, as EZKL 23.0.5 lays it out.
 
     Raises:
-        ValueError: fewer than 2^15 rows. There a range-check table that we never use takes several columns, which
-            raises the degree: EZKL then puts several columns into one argument, and cuts the quotient into 8.
+        ValueError: another number of columns than 3. It changes the number of arguments, and more than 3 change the
+            degree, and with it the pieces and which look-ups share an argument.
     """
-    if logrows < 15:
+    if columns != INNER:
         raise ValueError(
-            f"hiding: expected at least 2^15 rows, got 2^{logrows}; EZKL lays smaller circuits out otherwise"
+            f"hiding: expected {INNER} inner columns, got {columns}; EZKL lays other circuits out otherwise"
         )
-    return Shape(rows=2**logrows, arguments=columns, pieces=4)
+    return Shape(rows=2**logrows, arguments=LOOKUPS, pieces=PIECES)
 
 
 def salt_elements(openings: int = len(OPENED_AS)) -> int:
