@@ -33,7 +33,7 @@ def rescaled(circuit: Circuit, shift: int) -> tuple[Columns, Public, Public]:
         state, _ = st.advance(state, rng.integers(-top, top + 1, circuit.shard), pub, P, OPS)
     new = st.check_shift(hyper, 1e-4, fmt, shift, P)
     pub = st.step_integers(hyper, 1e-4, 5, new, P, shift, st.resolution(hyper, UNCHANGED, 5, shift, P))
-    witness = fresh_witness(circuit, state, rng.integers(-new.clip, new.clip + 1, circuit.shard))
+    witness = fresh_witness(circuit, state, rng.integers(-new.clip, new.clip + 1, circuit.shard), pub)
     return (
         columns(circuit, witness, advance(circuit, witness, pub), pub),
         pub,

@@ -128,7 +128,8 @@ def test_a_negative_second_moment_is_refused(step: Proved) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_gradient_or_noise_outside_the_table_is_refused(step: Proved) -> None:
     P, g, noise = step.circuit.P, step.witness.g.copy(), step.witness.noise.copy()
-    for value in (P // 2 + 1, -P // 2 - 1, (1 << 31) - 1, -(1 << 31)):
+    limit = step.circuit.statement.gradient_limit(P)
+    for value in (limit + 1, -limit - 1, (1 << 31) - 1, -(1 << 31)):
         g[0] = value
         with pytest.raises(FormatError, match="noise or gradient outside"):
             advance(step.circuit, replace(step.witness, g=g), step.pub)
