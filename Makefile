@@ -52,7 +52,7 @@ chaos: env  ## 100 SIGKILLs of consumers on real Kafka
 soak: env  ## the slow tests: full cross products, long runs
 	$(BIN)/python -m pytest -m slow
 
-large-run: env  ## a million parameters, sampled proving, real Kafka, audited (about 25 minutes)
+large-run: env  ## a million parameters, sampled proving, real Kafka, audited (about 12 minutes)
 	$(BIN)/python scripts/large_run.py
 
 clean:  ## remove what the targets made, but for .venv

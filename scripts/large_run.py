@@ -1,6 +1,6 @@
 """A run of a million parameters with sampled proving on Apache Kafka, audited, and compared with torch's float run.
 
-    python scripts/large_run.py [--steps 40] [--sample 1]        (needs Java 17 and Maven; about 25 minutes on 2 cores)
+    python scripts/large_run.py [--steps 40] [--sample 1]        (needs Java 17 and Maven; about 12 minutes on 2 cores)
 
 Every shard of every step is committed to; of each step the anchor's receipt draws shards, and these are proven. At the
 end stand the auditor's verdict, the losses, what a step costs here, and what that makes of 10^9 parameters.
