@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--one-by-one", action="store_true",
-        help="let EZKL verify every proof by itself: about eight times slower, and trusts no other verifier",
+        help="let EZKL verify every proof by itself: about ten times slower, and trusts no other verifier",
     )  # fmt: skip
     p.add_argument("--workers", type=int, help="processes that verify proofs (default: one per core)")
     return p

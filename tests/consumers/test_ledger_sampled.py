@@ -14,6 +14,12 @@ from zk_autograd.eventlog.base import EventLog, Record
 from zk_autograd.tee.keys import new_signing_key
 
 
+def _short(event: object) -> str:
+    if isinstance(event, StepRecorded):
+        return f"r{event.step}"
+    return f"p{event.step}" if isinstance(event, StepProven) else type(event).__name__
+
+
 class Fresh:
     """A log with nothing but what a test appends of the sampled run's records, in the order in which they came."""
 
@@ -41,9 +47,7 @@ class Fresh:
         return [o.body for _, o in self.log.opened("ledger")]
 
     def kinds(self) -> list[str]:
-        short = {StepRecorded: "r", StepProven: "p"}
-        events = [o.event for _, o in self.log.opened("ledger")]
-        return [f"{short[type(e)]}{e.step}" if type(e) in short else type(e).__name__ for e in events]  # type: ignore
+        return [_short(o.event) for _, o in self.log.opened("ledger")]
 
     def letters(self) -> list[str]:
         return [o.event.reason for _, o in self.log.opened("dead-letters") if isinstance(o.event, DeadLetter)]
