@@ -74,9 +74,10 @@ def read_topics(log: EventLog, run_id: bytes) -> Topics:
 
 
 def _read(log: EventLog, topic: str, run_id: bytes) -> list[Item]:
+    """One partition after the other: the verdict must not depend on the order in which a reader came to them."""
     with log.reader([topic]) as reader:
         items = (_item(record) for record in reader.read_to_end())
-        return [item for item in items if not _of_another(item, run_id)]
+        return sorted((item for item in items if not _of_another(item, run_id)), key=lambda item: item.place[1:3])
 
 
 def _item(record: Record) -> Item:
