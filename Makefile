@@ -23,7 +23,7 @@ demo: env  ## train, prove, fold, anchor and audit a small real run, then catch 
 	$(BIN)/python scripts/demo.py
 
 test: env lint  ## every test that CI runs
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: env  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -26,7 +26,11 @@ def test_evidence_for_one_role_is_none_for_another(role: str) -> None:
         verify_evidence("SIMULATED", EVIDENCE, role, KEY.public_key, ROOTS)
 
 
-@pytest.mark.parametrize("key", [OTHER_KEY.public_key, ROOT.public_key, bytes(32), b"", KEY.public_key + b"\0"])
+@pytest.mark.parametrize(
+    "key",
+    [OTHER_KEY.public_key, ROOT.public_key, bytes(32), b"", KEY.public_key + b"\0"],
+    ids=["another", "the root's", "zero", "none", "longer"],
+)
 def test_evidence_for_one_key_is_none_for_another(key: bytes) -> None:
     with pytest.raises(VerificationError, match="does not verify"):
         verify_evidence("SIMULATED", EVIDENCE, "TRAINER", key, ROOTS)
