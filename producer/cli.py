@@ -129,8 +129,8 @@ def _exists(home: Home, name: str) -> bool:
 
 def _circuit(home: Home, optimizer: str, profile: str, known: Any) -> Circuit:
     """The circuit for the job; made, for development, if there is none. ``known`` is what is on file of the run."""
-    circuit = find_circuit(home, optimizer, profile)
-    if known is not None and (circuit is None or known["circuit_id"] != circuit.id.hex()):
+    circuit = find_circuit(home, optimizer, profile, None if known is None else bytes.fromhex(known["circuit_id"]))
+    if known is not None and circuit is None:
         raise UsageError(
             f"this run uses another circuit ({known['circuit_id'][:12]}) than {optimizer} of profile {profile}; give "
             "its --optimizer, its options and its --profile, or another name"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,23 @@ def test_a_home_finds_its_circuit_for_a_job(circuit_home: Home, real_circuit: Ca
     for name in ("adam", "sgd", "momentum"):
         assert find_circuit(circuit_home, name, "small") == real_circuit(name)
         assert find_circuit(circuit_home, name, "default") is None
+        assert find_circuit(circuit_home, name, "small", real_circuit(name).id) == real_circuit(name)
+        assert find_circuit(circuit_home, name, "small", bytes(32)) is None
+
+
+def test_a_home_finds_the_newest_circuit(
+    fresh_home: Callable[..., Home], real_circuit: Callable[[str], Circuit]
+) -> None:
+    """One of an earlier version, which may not even load any more, is not in the way."""
+    home = fresh_home("sgd")
+    for identity, age in ((bytes(32), 1e9), (b"\xff" * 32, 2e9)):
+        home.allow_circuit(identity)
+        folder = home.path / "circuits" / identity.hex()
+        folder.mkdir()
+        os.utime(folder, (age, min(age, real_circuit("sgd").directory.stat().st_mtime - 1)))
+    found = find_circuit(home, "sgd", "small")
+    assert found is not None
+    assert found.id == real_circuit("sgd").id
 
 
 def test_a_store_gives_only_circuits_that_the_policy_allows(

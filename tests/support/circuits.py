@@ -1,6 +1,6 @@
 """Circuits for tests: real ones, made once and kept between runs, and small ones for the mock prover.
 
-* ``circuit_home``: a :class:`~zk_autograd.home.Home` with real circuits for every optimizer (profile ``small``), an
+* ``circuit_home``: a :class:`~zk_autograd.home.Home` with real circuits, one of each kind (profile ``small``), an
   opted-in policy and simulated evidence. Shared by the whole session: read it, change nothing in it.
 * ``real_circuit("adam")``: one of these circuits, loaded.
 * ``fresh_home("adam", ...)``: a home of the test's own with these circuits, its own keys and its own policy.
@@ -36,7 +36,8 @@ from zk_autograd.statement import STATEMENTS
 
 PROFILE = "small"
 
-REAL = [n if n in ("adam", "momentum", "sgd") else pytest.param(n, marks=pytest.mark.slow) for n in sorted(STATEMENTS)]
+KINDS = ("adam", "momentum", "sgd")
+REAL = [n if n in KINDS else pytest.param(n, marks=pytest.mark.slow) for n in sorted(STATEMENTS)]
 """Optimizers for tests with real circuits: one of each kind, and the rest in the slow suite, as keys take long."""
 _KEPT = 2  # caches of other sources that are kept, for who goes back and forth between two branches
 
@@ -116,8 +117,8 @@ def real_circuit(circuit_cache: CircuitCache) -> Callable[[str], Circuit]:
 
 @pytest.fixture(scope="session")
 def circuit_home(circuit_cache: CircuitCache, real_circuit: Callable[[str], Circuit]) -> Home:
-    """The home that holds the real circuits of all optimizers."""
-    for name in sorted(STATEMENTS):
+    """The home that holds the real circuits."""
+    for name in KINDS:
         real_circuit(name)
     return Home(circuit_cache.path)
 

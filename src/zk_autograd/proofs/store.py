@@ -33,16 +33,17 @@ def make_circuit(
     return circuit
 
 
-def find_circuit(home: Home, optimizer: str, profile: str) -> Circuit | None:
-    """A circuit of the home's policy for this optimizer and profile that can prove, if there is one."""
+def find_circuit(home: Home, optimizer: str, profile: str, only: bytes | None = None) -> Circuit | None:
+    """The home's newest allowed circuit for this optimizer and profile, or ``only`` that one; None if there is none."""
     if not home.policy_path.exists():
         return None
     system, P = proof_system(DEFAULT_SYSTEM), PROFILES[profile].P
-    for circuit_id in sorted(home.policy().circuits or ()):
-        if (home.path / "circuits" / circuit_id.hex()).exists():
-            circuit = system.load(circuit_id, home.path)
-            if circuit.statement.name == optimizer and circuit.P == P:
-                return circuit
+    found = [(home.path / "circuits" / i.hex(), i) for i in home.policy().circuits or () if only in (None, i)]
+    there = [(folder.stat().st_mtime, i) for folder, i in found if folder.exists()]
+    for _, circuit_id in sorted(there, reverse=True):  # a home may hold those of earlier versions, too
+        circuit = system.load(circuit_id, home.path)
+        if circuit.statement.name == optimizer and circuit.P == P:
+            return circuit
     return None
 
 
