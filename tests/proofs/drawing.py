@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tests.proofs.forging import LINEAR, Element, Rule, fraction, fractions, later
+from tests.proofs.model import WIDE
 from zk_autograd.errors import FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.fixed_point import nearest_coprime
@@ -66,6 +67,9 @@ def _extreme(rng: Random, st: Statement, P: int) -> Public:
         "W": pick(rng, [0, 1, 3, P, int(2 ** rng.uniform(0, 12))]),
         "V": pick(rng, [0, 1, 3, int(2 ** rng.uniform(0, 12))]),
     }  # fmt: skip
+    if st.name in WIDE:  # what makes a gradient an integer there: c1 and A without a factor of c2
+        values["c2"] = nearest_coprime(values["c2"], values["c1"])
+        values["A"] = nearest_coprime(rate, P * values["c2"])
     return Public({name: int(values[name]) for name in st.public})
 
 
