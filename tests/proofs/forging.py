@@ -166,7 +166,7 @@ def fractions(rule: Rule, e: Element) -> list[int]:
     rates = [rule.pub[n] for n in ("A", "B") if rule.pub.get(n, 0) > 0]
     parts = [(1, 2), (1, 4), (1, 8), (1, 3), (1, rule.P), (rule.P - 1, rule.P), (1, D), (1, 2 * D)]
     parts += [(a, rate) for rate in rates for a in (1, 2)]
-    return [fraction(a, b) for a, b in parts if a % b]
+    return [fraction(a, b) for a, b in parts if b and a % b]
 
 
 class Samples:
