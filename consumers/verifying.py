@@ -38,9 +38,14 @@ class Verifiers:
             self._open[circuit.id] = proof_system(circuit.system).verifier(circuit)
         return self._open[circuit.id]
 
+    def close(self) -> None:
+        """Closes the verifiers."""
+        for verifier in self._open.values():
+            verifier.close()
+        self._open.clear()
+
     def __enter__(self) -> Verifiers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for verifier in self._open.values():
-            verifier.close()
+        self.close()

@@ -97,7 +97,7 @@ class RunChain:
         if block.group >= len(self.groups):
             raise FormatError(f"a block of group {block.group}, there are {len(self.groups)}")
         fmt = Format(block.scale_w, block.scale_g, block.guard, block.clip)
-        self.statement.check_rate(self.groups[block.group].schedule.max_lr, fmt, self.circuit.P)
+        self.statement.check_rate(self.groups[block.group].schedule.largest, fmt, self.circuit.P)
         return fmt
 
     def _check_layout(self, start: RunStarted) -> None:
@@ -232,10 +232,9 @@ class RunChain:
     def _shifted(self, step: int, number: int, scale: Scale, shift: int) -> Scale:
         group, P = self.groups[self.start.blocks[number].group], self.circuit.P
         try:
-            return (
-                self.statement.check_shift(group.hyper, group.schedule.max_lr, scale[0], shift, P),
-                self.statement.resolution(group.hyper, scale[1], step, shift, P),
-            )
+            fmt = self.statement.check_shift(group.hyper, group.schedule.max_lr, scale[0], shift, P)
+            self.statement.check_rate(group.schedule.largest, fmt, P)
+            return fmt, self.statement.resolution(group.hyper, scale[1], step, shift, P)
         except FormatError as error:
             raise FormatError(f"block {number} changes its scale by {shift} bits: {error}") from None
 

@@ -16,6 +16,7 @@ from producer.sampling import add_sampling, check_sampling, sampling_terms
 from zk_autograd.cli import run_command
 from zk_autograd.errors import UsageError
 from zk_autograd.home import Home, default_home
+from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import PROFILES, Circuit
 from zk_autograd.proofs.store import find_circuit, make_circuit
 
@@ -129,13 +130,14 @@ def _exists(home: Home, name: str) -> bool:
 
 def _circuit(home: Home, optimizer: str, profile: str, known: Any) -> Circuit:
     """The circuit for the job; made, for development, if there is none. ``known`` is what is on file of the run."""
-    circuit = find_circuit(home, optimizer, profile, None if known is None else bytes.fromhex(known["circuit_id"]))
+    circuit = find_circuit(home, optimizer, profile, None if known is None else known.start.circuit_id)
     if known is not None and circuit is None:
         raise UsageError(
-            f"this run uses another circuit ({known['circuit_id'][:12]}) than {optimizer} of profile {profile}; give "
-            "its --optimizer, its options and its --profile, or another name"
+            f"this run uses another circuit ({known.start.circuit_id.hex()[:12]}) than {optimizer} of profile "
+            f"{profile}; give its --optimizer, its options and its --profile, or another name"
         )
     if circuit is not None:
+        proof_system(circuit.system).check_hiding(circuit)
         return circuit
     if home.policy_path.exists() and "DEV" not in home.policy().srs_classes:
         raise UsageError(
@@ -205,14 +207,14 @@ def _run(args: argparse.Namespace) -> int:
         raise UsageError("zk-train needs torch: pip install 'zk-autograd[train]'") from None
     from producer.precision import calibrate, parameter_groups
     from producer.recorder import Recorder
-    from producer.run_files import run_facts
+    from producer.run_files import run_file
     from producer.schedules import declare
     from producer.task import load_task
     from schemas.wire import open_event_log
 
     home = Home(args.home)
-    known = run_facts(home, args.run_name) if args.run_name and _exists(home, args.run_name) else None
-    if known is not None and known["finished"]:
+    known = run_file(home, args.run_name) if args.run_name and _exists(home, args.run_name) else None
+    if known is not None and known.finished:
         raise UsageError(f"run {args.run_name!r} is finished; choose another --run-name")
     task = load_task(args.task, args.seed, args.batch)
     # Before the circuit, which may take a minute to make.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from producer.shards import shard_counts
 from schemas.events import Block, Group, Hyper, RunStarted, ScheduleKind, SrsClass
-from zk_autograd.errors import UsageError
+from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import ParameterBlock
 from zk_autograd.proofs.base import Circuit, Ints
 from zk_autograd.schedule import Schedule
@@ -65,10 +65,19 @@ def run_started(
         state_root: root over the shards' initial state commitments, 32 bytes.
         data_key_id: the public name of the key that the run's witnesses are encrypted under, 32 bytes.
     Raises:
-        UsageError: another number of schedules than groups, or more shards sampled than there are.
+        UsageError: another number of schedules than groups, a schedule whose rates the optimizer's format does not
+            resolve, or more shards sampled than there are.
     """
     if len(schedules) != len(optimizer.groups):
         raise UsageError(f"run: expected a schedule for each of {len(optimizer.groups)} groups, got {len(schedules)}")
+    for block in optimizer.blocks:
+        try:
+            optimizer.statement.check_rate(schedules[block.group].largest, block.format, optimizer.P)
+        except FormatError as error:
+            raise UsageError(
+                f"run: the schedule of group {block.group} never comes near the optimizer's max_lr, from which its "
+                f"format was chosen ({error}): make the optimizer with a smaller max_lr"
+            ) from None
     counts = shard_counts(optimizer.blocks, circuit.shard, bool(circuit.statement.carries))
     if terms.sampled > sum(counts):
         raise UsageError(f"run: expected at most {sum(counts)} shards of a step to be proven, got {terms.sampled}")

@@ -13,11 +13,10 @@ A few lines around one's own loop::
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
@@ -28,7 +27,7 @@ from producer.carrying import CommittedSums, block_sums
 from producer.checkpoint import Checkpoint, Outgoing, load, save
 from producer.declaration import OptimizerLike, Terms, run_started
 from producer.position import Position, locate
-from producer.run_files import declared_schedules, run_facts, run_folder
+from producer.run_files import RunFile, run_file, run_folder
 from producer.shards import cut, shard_counts
 from schemas.codec import encode
 from schemas.events import (
@@ -58,7 +57,7 @@ from zk_autograd.proofs.witness import (
 )
 from zk_autograd.schedule import Schedule
 from zk_autograd.tee import sealing
-from zk_autograd.tee.keys import SigningKey, load_data_key, new_data_key, write_private
+from zk_autograd.tee.keys import SigningKey, load_data_key, new_data_key
 
 
 @dataclass(frozen=True)
@@ -150,12 +149,7 @@ class Recorder:
         ]
         self._save(outbox, training)
         self._schedules, self._max_rounding, self._epoch_steps = schedules, terms.max_rounding, terms.epoch_steps
-        facts = {
-            "run_id": self.run_id.hex(), "data_key_id": data_key_id.hex(), "circuit_id": circuit.id.hex(),
-            "schedules": [[s.kind, list(s.values), s.max_lr] for s in schedules], "max_rounding": terms.max_rounding,
-            "epoch_steps": terms.epoch_steps,
-        }  # fmt: skip
-        write_private(self._folder / "run.json", json.dumps(facts | {"finished": False}).encode(), replace=True)
+        RunFile(started).write(self._folder)
         self._publish(outbox)
 
     @classmethod
@@ -170,16 +164,20 @@ class Recorder:
         Raises:
             UsageError: the run cannot go on; says why.
         """
-        facts = run_facts(home, name)
-        if facts["finished"]:
+        known = run_file(home, name)
+        start = known.start
+        if known.finished:
             raise UsageError(f"run {name!r} is finished; choose another --run-name")
-        schedules = declared_schedules(facts)
+        if start.circuit_id != circuit.id:
+            raise UsageError(
+                f"run {name!r} uses the circuit {start.circuit_id.hex()[:12]}, got {circuit.id.hex()[:12]}: its proofs "
+                "would be of no use"
+            )
         self = cls(optimizer, log, home, circuit, name, home.signing_key("TRAINER"))
-        self._schedules, self._max_rounding = schedules, float(facts["max_rounding"])
-        self._epoch_steps = int(facts["epoch_steps"])
+        self._schedules, self._max_rounding, self._epoch_steps = known.schedules, start.max_rounding, start.epoch_steps
         with self._closed_on_error():
             # The producer is open, so an older instance is fenced off: nobody else moves the log from here on.
-            self._go_on(log, bytes.fromhex(facts["run_id"]), bytes.fromhex(facts["data_key_id"]), restore)
+            self._go_on(log, known.run_id, start.data_key_id, restore)
         return self
 
     def _go_on(self, log: EventLog, run_id: bytes, data_key_id: bytes, restore: Callable[[bytes], None]) -> None:
@@ -295,8 +293,7 @@ class Recorder:
         self._over = "its end was not published; continue the run with Recorder.resume"
         event = RunFinished(self.run_id, self._head, self.step, self._state.root)
         self._publish([Outgoing("steps", self.run_id, seal("steps", event, self._key))])
-        facts = json.loads((self._folder / "run.json").read_text())
-        write_private(self._folder / "run.json", json.dumps(facts | {"finished": True}).encode(), replace=True)
+        replace(run_file(self._home, self._name), finished=True).write(self._folder)
         self._over = "the run is finished"
 
     @property

@@ -1,16 +1,52 @@
-"""A run's own files in its home: ``runs/NAME/run.json`` beside the sealed checkpoint."""
+"""A run's own files in its home: ``runs/NAME/run.json`` beside the sealed checkpoint.
+
+The file holds the run's first event as it was signed. What a run undertook is read from there and from nowhere else:
+the run id is its hash, and the sealed checkpoint opens under that id only, so nobody can edit it unnoticed.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from zk_autograd.errors import FormatError, UsageError
+from schemas.codec import decode, encode
+from schemas.events import RunStarted
+from schemas.signing import event_id
+from zk_autograd.errors import DecodeError, FormatError, UsageError
+from zk_autograd.files import read_capped
 from zk_autograd.home import Home
 from zk_autograd.schedule import Schedule
+from zk_autograd.tee.keys import write_private
 
-_FACTS = {"run_id", "data_key_id", "circuit_id", "finished", "schedules", "max_rounding", "epoch_steps"}
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """What is on file of a run.
+
+    Attributes:
+        start: its first event.
+        finished: whether it took its last step.
+    """
+
+    start: RunStarted
+    finished: bool = False
+
+    @property
+    def run_id(self) -> bytes:
+        return event_id(encode(self.start))
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """One per parameter group."""
+        return tuple(Schedule(g.schedule_kind.value.lower(), g.schedule, g.max_lr) for g in self.start.groups)
+
+    def write(self, folder: Path) -> None:
+        """Into a run's folder."""
+        content = {"run_id": self.run_id.hex(), "start": encode(self.start).hex(), "finished": self.finished}
+        write_private(folder / "run.json", json.dumps(content).encode(), replace=True)
 
 
 def run_folder(home: Home, name: str) -> Path:
@@ -20,26 +56,17 @@ def run_folder(home: Home, name: str) -> Path:
     return home.runs / name
 
 
-def run_facts(home: Home, name: str) -> dict[str, Any]:
-    """Run id, data key id, circuit id, schedules and whether it is finished; UsageError if there is no such run."""
+def run_file(home: Home, name: str) -> RunFile:
+    """What is on file of a run; UsageError if there is no such run."""
     path = run_folder(home, name) / "run.json"
     try:
-        facts: dict[str, Any] = json.loads(path.read_text())
-        if not facts.keys() >= _FACTS:
+        content = json.loads(read_capped(path, _LARGEST))
+        start = decode(bytes.fromhex(content["start"]), (RunStarted,), _LARGEST, "the run's start")
+        found = RunFile(start, bool(content["finished"]))
+        if content["run_id"] != found.run_id.hex() or len(found.schedules) != len(start.groups):
             raise ValueError
-    except OSError:
+    except FileNotFoundError:
         raise UsageError(f"no run {name!r} in {home.runs}") from None
-    except (ValueError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, DecodeError, FormatError, UsageError):
         raise UsageError(f"{path}: not as it was written; restore it, or start a run under another name") from None
-    return facts
-
-
-def declared_schedules(facts: dict[str, Any]) -> tuple[Schedule, ...]:
-    """The schedules that a run's facts name, one per parameter group; UsageError if they name none."""
-    try:
-        return tuple(
-            Schedule(kind, tuple(float(v) for v in values), float(max_lr))
-            for kind, values, max_lr in facts["schedules"]
-        )
-    except (TypeError, ValueError, FormatError) as error:
-        raise UsageError(f"run.json: its schedules are not as they were written ({error})") from None
+    return found

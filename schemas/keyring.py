@@ -67,8 +67,8 @@ class KeyRing:
 
         Raises:
             DecodeError: not one well-formed event of this topic.
-            VerificationError: unknown key, wrong role, bad signature, or a run's start signed by another key than the
-                one that it names.
+            VerificationError: unknown key, wrong role, a ledger's that the policy does not name, bad signature, or a
+                run's start signed by another key than the one that it names.
         """
         if topic == "steps" and isinstance(decode_unverified(topic, value).event, EnclaveAttested):
             introduction = open_introduction(topic, value)
@@ -76,6 +76,12 @@ class KeyRing:
             return introduction
         roles = SIGNERS[topic]
         opened = open_signed(topic, value, {k: v.public_key for k, v in self.keys.items() if v.role in roles})
+        # There is one log: what another ledger signs, however well attested, is no part of it.
+        pinned = self._policy.ledger_keys if topic in ("ledger", "checkpoints") else None
+        if pinned is not None and self.keys[opened.key_id].public_key not in pinned:
+            raise VerificationError(
+                f"topic {topic}: by ledger key {opened.key_id.hex()[:12]}, which the policy does not name (ledger_keys)"
+            )
         # The run id does not cover the envelope: without this, any trainer could sign a copy and call the run its own.
         if isinstance(opened.event, RunStarted) and opened.event.trainer_key_id != opened.key_id:
             raise VerificationError(

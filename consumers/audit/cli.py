@@ -119,7 +119,7 @@ def _run(args: argparse.Namespace) -> int:
         first = collect(log, bytes(32), policy) if not _is_id(wanted) else None
         run_id = _find_run(first, wanted) if first is not None else bytes.fromhex(wanted)
         found = collect(log, run_id, policy)
-    if found.start is None and not (found.chain or found.proofs or found.noise):
+    if found.start is None and not (found.chain or found.proofs or found.named):
         _find_run(found, wanted)
     circuits = CircuitStore(args.home, None)
     with Progress(

@@ -53,6 +53,7 @@ class Collected:
         noise: records that no accepted key signed for this topic and run, and that the ledger has not refused.
         refused: how many of these the ledger has refused.
         repeated: how many records say again what another says.
+        named: whether a record that was not accepted claims to be the run's.
     """
 
     ring: KeyRing
@@ -60,6 +61,7 @@ class Collected:
     noise: list[Finding] = field(default_factory=list)
     refused: int = 0
     repeated: int = 0
+    named: bool = False
     runs: dict[bytes, str] = field(default_factory=dict)
     start: Opened[RunStarted] | None = None
     chain: list[Opened[StepCommitted | RunFinished]] = field(default_factory=list)
@@ -84,7 +86,12 @@ def collect(log: EventLog, run_id: bytes, policy: Policy) -> Collected:
     refused = _letters(found, topics.letters)
     for item in (*sorted(topics.steps, key=_rank), *topics.proofs, *topics.checkpoints):
         _take(found, item, run_id, refused)
-    for item in (*topics.ledger[: max(topics.settled, _covered(found))], *topics.anchors):
+    covered = _covered(found)
+    for number, item in enumerate(topics.ledger):
+        # Entries without their checkpoint came while this was read. Leaves count, not records: anyone can copy those.
+        if number < topics.settled or len(found.ledger) < covered:
+            _take(found, item, run_id, refused)
+    for item in topics.anchors:
         _take(found, item, run_id, refused)
     return found
 
@@ -141,6 +148,7 @@ def _take(found: Collected, item: Item, run_id: bytes, refused: set[Place]) -> N
             raise DecodeError(item.why)
         opened = _open(found, item, item.claimed, run_id)
     except (DecodeError, VerificationError) as error:
+        found.named |= item.claimed is not None and _names(item.claimed, run_id)
         if item.place in refused:
             found.refused += 1
         else:
@@ -153,6 +161,10 @@ def _take(found: Collected, item: Item, run_id: bytes, refused: set[Place]) -> N
     else:
         found.seen.add(opened.event_id)
         _keep(found, opened)
+
+
+def _names(claimed: Opened[Event], run_id: bytes) -> bool:
+    return run_id in (claimed.event_id, getattr(claimed.event, "run_id", None))
 
 
 def _open(found: Collected, item: Item, claimed: Opened[Event], run_id: bytes) -> Opened[Event] | None:

@@ -64,8 +64,9 @@ def _sampled_lines(out: Audit) -> list[str]:
     lines += [f"    {_percent(chance.probability)} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
     if sampling.abandoned:
         lines.append(
-            f"  {sampling.abandoned} other sampled run(s) of this log have recorded steps that are not proven: unless "
-            "that is still to come, each is one more try for who may choose which run to show."
+            f"  {sampling.abandoned} other sampled run(s) of this log have recorded steps that are not proven, or no "
+            "start that could be audited: unless that is still to come, each is one more try for who may choose which "
+            "run to show."
         )
     if sampling.beacon.startswith("file:"):
         lines.append(f"  INSECURE draw: {FILE_BEACON}")

@@ -7,7 +7,7 @@ drawn before it was proven, and never further ahead than the window.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -46,7 +46,7 @@ class Sampling:
         count: shards of each step that are drawn.
         shards: of so many.
         draws: by step, for steps that are recorded and of which the record is covered by a receipt.
-        abandoned: other sampled runs of this log with recorded steps that are not proven.
+        abandoned: other sampled runs of this log with recorded steps that are not proven, or without a start.
     """
 
     count: int
@@ -88,12 +88,20 @@ def sampling_of(out: Audit, found: Collected) -> Sampling | None:
         draw = beacon.draw(leaf, out.run_id, event.step, event_id, start.sampled, start.shards)
         if draw is not None:
             draws.setdefault(event.step, draw)
-    ahead: Counter[bytes] = Counter()
-    for opened in found.ledger:
-        if isinstance(opened.event, StepRecorded | StepProven):
-            ahead[opened.event.run_id] += 1 if isinstance(opened.event, StepRecorded) else -1
-    abandoned = sum(1 for run_id, steps in ahead.items() if steps > 0 and run_id != out.run_id)
-    return Sampling(start.sampled, start.shards, start.beacon, start.window, draws, abandoned)
+    return Sampling(start.sampled, start.shards, start.beacon, start.window, draws, _tries(found, out.run_id))
+
+
+def _tries(found: Collected, run_id: bytes) -> int:
+    """Other sampled runs that nobody can audit as proven: recorded steps are not entered, or its start is not there."""
+    recorded, proven = defaultdict[bytes, set[int]](set), defaultdict[bytes, set[int]](set)
+    for event in (opened.event for opened in found.ledger):
+        if isinstance(event, StepRecorded):
+            recorded[event.run_id].add(event.step)
+        elif isinstance(event, StepProven):
+            proven[event.run_id].add(event.step)
+    return sum(
+        1 for other, steps in recorded.items() if other != run_id and (steps - proven[other] or other not in found.runs)
+    )
 
 
 def _beacon(out: Audit, found: Collected, identity: str) -> Beacon:

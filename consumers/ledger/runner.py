@@ -172,10 +172,14 @@ class LedgerRunner:
         A proof follows its step in time, and the receipt that drew its shard. So after the proofs were read, every step
         and receipt that they can rest on is there.
         """
+        # Receipts are read before the keys that they rest on, and taken after them.
+        receipts = list(self._anchors.read_to_end()) if self._anchors else []
         yield from self._steps.read_to_end()
         if self._anchors is None and self._fold.draws:
             self._anchors = self.log.reader(["anchors"])
-        for record in self._anchors.read_to_end() if self._anchors else ():
+            receipts = list(self._anchors.read_to_end())
+            yield from self._steps.read_to_end()
+        for record in receipts:
             self._take_receipt(record)
         yield from proofs
 

@@ -9,8 +9,21 @@ from schemas.events import RunStarted, WitnessShard
 from zk_autograd.errors import VerificationError
 from zk_autograd.proofs.base import Circuit, Columns, Committer
 from zk_autograd.proofs.witness import ShardWitness, advance, columns, place, secret_columns
-from zk_autograd.statement import Public, place_in
+from zk_autograd.statement import Public, Statement, place_in
 from zk_autograd.tee.sealing import unseal
+
+
+def public_of(event: WitnessShard, start: RunStarted, st: Statement) -> Public:
+    """The public integers of a witness's proof, its place included; VerificationError if it can have none."""
+    if len(event.public) != len(st.public):
+        raise VerificationError(
+            f"witness of step {event.step}, shard {event.shard}: expected {len(st.public)} public integers, "
+            f"got {len(event.public)}"
+        )
+    public = Public(zip(st.public, event.public, strict=True))
+    if st.carries:
+        public |= place_in([block.shards for block in start.blocks], event.shard)
+    return public
 
 
 def check_witness(
@@ -36,8 +49,7 @@ def check_witness(
         raise VerificationError(f"{where}: made for another circuit than its run's")
     if event.shard >= start.shards:
         raise VerificationError(f"{where}: the run has {start.shards} shards")
-    if len(event.public) != len(st.public):
-        raise VerificationError(f"{where}: expected {len(st.public)} public integers, got {len(event.public)}")
+    public = public_of(event, start, st)
     if len(event.carry) != (2 if st.carries else 0):
         raise VerificationError(f"{where}: expected commitments to running sums only where the statement carries any")
     # 2. sealed for this place
@@ -46,9 +58,6 @@ def check_witness(
     # 3. canonical
     witness = ShardWitness.from_bytes(plain, st, circuit.shard, circuit.noise)
     # 4. within range
-    public = Public(zip(st.public, event.public, strict=True))
-    if st.carries:
-        public |= place_in([block.shards for block in start.blocks], event.shard)
     step = advance(circuit, witness, public)
     # 5. commitments
     expected = (event.pre, event.post, event.work, *event.carry)

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from consumers.dead_letters import dead_letter
 from consumers.options import Reporter
 from consumers.prover.answered import Answered
-from consumers.prover.check import check_witness
+from consumers.prover.check import check_witness, public_of
 from consumers.prover.draws import Draws
 from consumers.steps_view import StepsView
+from ledger.chain import RunChain
 from schemas.events import ProofAttached, Role, RunStarted, WitnessShard
 from schemas.signing import Opened, seal
 from schemas.topics import witness_partition
@@ -77,6 +78,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._committers: dict[bytes, Committer] = {}
+        self._runs: set[bytes] = set()  # of which the start has been checked
         # By run: since when there is no news, and how much there was.
         self._waiting: dict[bytes, tuple[float, int]] = {}
         self._passed: list[Record] = []  # not drawn, and not yet consumed; without their values
@@ -128,8 +130,11 @@ class Worker:
                 if len(self._passed) >= BATCH:
                     self._commit([])
                 return True
-            if not self.answered.has(opened.event.run_id, opened.event.step, opened.event.shard):
-                out.append(("proofs", opened.event.run_id, self._prove(opened.event, start)))
+            if not self._proven(opened.event, start):
+                proof = self._prove(opened.event, start)
+                # Another group's prover may have been faster: a proof that nobody sees reveals nothing.
+                if not self._proven(opened.event, start):
+                    out.append(("proofs", opened.event.run_id, proof))
         except EventLogError:
             raise
         except ZkAutogradError as error:
@@ -224,7 +229,22 @@ class Worker:
                 f"{where}, step {event.step}, shard {event.shard}: expected in partition {expected}, "
                 f"got it in {record.partition}: a copy"
             )
+        self._check_start(start)
         return opened, start.event
+
+    def _check_start(self, start: Opened[RunStarted]) -> None:
+        """As the ledger does: a run that it has refused gets no entry and no draw, and must not be waited for."""
+        if start.event_id not in self._runs:
+            RunChain(start, self._circuit(start.event.circuit_id))
+            self._runs.add(start.event_id)
+
+    def _proven(self, event: WitnessShard, start: RunStarted) -> bool:
+        if not self.answered.has(event.run_id, event.step, event.shard):
+            return False
+        circuit = self._circuit(event.circuit_id)
+        st = circuit.statement
+        public = public_of(event, start, st)
+        return self.answered.proven(event, circuit, tuple(public[name] for name in st.inputs))
 
     def _circuit(self, circuit_id: bytes) -> Circuit:
         if not self.circuits.allows(circuit_id):

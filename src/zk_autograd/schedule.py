@@ -44,6 +44,11 @@ class Schedule:
             if not 0.0 <= value <= self.max_lr:
                 raise FormatError(f"schedule: expected rates from 0 to {self.max_lr!r}, rate {index + 1} is {value!r}")
 
+    @property
+    def largest(self) -> float:
+        """The largest rate that a step may use: of those declared, or ``max_lr``."""
+        return max(self.values) if self.values else self.max_lr
+
     def lr_at(self, step: int) -> float | None:
         """The rate declared for ``step`` (1-based), or None where any rate up to ``max_lr`` may be used."""
         if step < 1:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from consumers.audit.report import as_json, as_text
-from ledger.entries import Entry
+from ledger.entries import Entry, leaf_data
+from ledger.tree import Tree
 from schemas.events import EpochClosed, RunFinished, RunStarted, StepCommitted, StepProven
 from tests.attacks.conftest import assert_doubts, assert_violates
 from tests.support.events import digest
@@ -154,3 +155,23 @@ def test_an_epoch_of_a_run_without_epochs(case: Case) -> None:
     """Nothing to verify as one unit: the audit says so instead of calling nothing sound."""
     with pytest.raises(UsageError, match="0 epochs so far"):
         case.audit(epoch=1)
+
+
+@pytest.mark.parametrize("field", ["event_id", "state_root", "work_root", "challenge"])
+def test_an_audit_of_one_epoch_checks_the_ledger_of_the_others_as_always(case: Case, field: str) -> None:
+    """docs/auditing.md: "verifies the proofs of that epoch only, and checks everything else (chain, schedule, ledger,
+    checkpoints, receipts) as always": an entry of another epoch may not name another event, state or work, either.
+    """
+
+    def other(entries: list[Entry]) -> list[Entry]:
+        lie = [
+            replace(e, **{field: digest("other")}) if isinstance(e, StepProven) and e.step == 3 else e for e in entries
+        ]
+        third = [e for e in lie if isinstance(e, StepProven) and e.step == 3]
+        root = Tree(leaf_data(e) for e in third).root()
+        return [replace(e, entries_root=root) if isinstance(e, EpochClosed) and e.epoch == 2 else e for e in lie]
+
+    lying = told(case, other)
+    assert lying.audit().exit_code == 1
+    found = lying.audit(epoch=1)
+    assert found.exit_code != 0, explain(found)

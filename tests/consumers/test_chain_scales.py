@@ -245,7 +245,7 @@ def test_a_rounding_error_above_the_declared_one_is_refused() -> None:
         (lambda b: b[:2], "blocks of groups"),
         (lambda b: (*b[:2], replace(b[2], group=2)), "a block of group 2, there are 2"),
         (lambda b: (*b[:2], replace(b[2], shards=4)), "6 shards, its blocks have 7"),
-        (lambda b: (replace(b[0], scale_w=0), *b[1:]), "learning rates are multiples"),
+        (lambda b: (replace(b[0], scale_w=0), *b[1:]), "at least 12 fractional bits"),
     ],
 )
 def test_blocks_that_do_not_fit_groups_and_shards_are_refused(change: Any, said: str) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from producer.recorder import Recorder
-from producer.run_files import run_facts, run_folder
+from producer.run_files import run_file, run_folder
 from schemas.wire import open_event_log
 from tests.producer.saving import SavingOptimizer
 from tests.support.pipeline import LR
@@ -58,7 +58,7 @@ def main() -> int:
             print(f"step {recorder.step} published", flush=True)
         recorder.finish()
         recorder.close()
-    print(f"finished {run_facts(home, name)['run_id']}", flush=True)
+    print(f"finished {run_file(home, name).run_id.hex()}", flush=True)
     return 0
 
 

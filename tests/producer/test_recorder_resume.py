@@ -12,7 +12,7 @@ import shutil
 import pytest
 
 from producer.recorder import Recorder
-from producer.run_files import run_facts
+from producer.run_files import RunFile, run_file
 from schemas.events import RunFinished, StepCommitted
 from schemas.signing import decode_unverified, seal
 from tests.producer.training import Training, follow
@@ -38,7 +38,7 @@ def test_after_a_crash_between_two_steps_the_run_goes_on_with_the_next(training:
         job.step(2)
         job.recorder.finish()
     assert steps(training) == [1, 2, 3, 4]
-    assert run_facts(training.home, "run")["finished"]
+    assert run_file(training.home, "run").finished
 
 
 def test_a_resumed_run_takes_the_steps_that_an_uninterrupted_one_takes(training: Training) -> None:
@@ -210,11 +210,9 @@ def test_another_runs_checkpoint_is_refused_even_under_the_same_data_key(trainin
     for name in ("run", "other"):
         with training.start(name) as job:
             job.step()
-    folder = training.home.runs
-    facts = {name: json.loads((folder / name / "run.json").read_text()) for name in ("run", "other")}
+    own, other = (run_file(training.home, name).start for name in ("run", "other"))
     shutil.copy(training.checkpoint("other"), training.checkpoint("run"))
-    mixed = facts["run"] | {"data_key_id": facts["other"]["data_key_id"]}
-    (folder / "run" / "run.json").write_text(json.dumps(mixed))
+    RunFile(replace(own, data_key_id=other.data_key_id)).write(training.home.runs / "run")
     with pytest.raises(SealingError, match="does not open: another key, another place"), training.resume():
         pass
 
@@ -271,6 +269,34 @@ def test_a_damaged_run_file_is_named(content: str, training: Training) -> None:
         pass
     (training.home.runs / "run" / "run.json").write_text(content)
     with pytest.raises(UsageError, match=r"run\.json: not as it was written"), training.resume():
+        pass
+
+
+def test_a_run_does_not_go_on_with_another_circuit(training: Training) -> None:
+    """No prover would take its witnesses."""
+    with training.start() as job:
+        job.step()
+    training.circuit = replace(training.circuit, id=bytes(32))
+    with pytest.raises(UsageError, match="uses the circuit"), training.resume():
+        pass
+
+
+@pytest.mark.parametrize("field", ["epoch_steps", "max_rounding", "groups"])
+@pytest.mark.parametrize("thorough", [False, True], ids=["the start alone", "and its id"])
+def test_what_a_run_declared_cannot_be_edited(training: Training, field: str, thorough: bool) -> None:
+    """Else its host could have an honest trainer sign a step that breaks the run's own declaration."""
+    with training.start() as job:
+        job.step()
+    (group,) = (start := run_file(training.home, "run").start).groups
+    groups = (replace(group, schedule=tuple(2 * v for v in group.schedule), max_lr=2 * group.max_lr),)
+    edited = replace(start, **{field: {"epoch_steps": 1, "max_rounding": 0.5, "groups": groups}[field]})
+    folder = training.home.runs / "run"
+    if thorough:
+        RunFile(edited).write(folder)
+    else:
+        content = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(content | {"start": encode(edited).hex()}))
+    with pytest.raises((UsageError, SealingError), match="not as it was written|does not open"), training.resume():
         pass
 
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from producer.checkpoint import load
-from producer.run_files import run_facts
+from producer.run_files import run_file
 from tests.producer.training import Training
 from zk_autograd.errors import ZkAutogradError
 from zk_autograd.tee.keys import load_data_key
@@ -25,8 +25,8 @@ def run_with_secrets(training: Training) -> dict[str, bytes]:
     """A run of two steps; what must stay secret about it, by name."""
     with training.start() as job:
         job.step(2)
-    facts = run_facts(training.home, "run")
-    data_key = load_data_key(training.home.data_keys, bytes.fromhex(facts["data_key_id"]))
+    facts = run_file(training.home, "run")
+    data_key = load_data_key(training.home.data_keys, facts.start.data_key_id)
     saved = load(training.checkpoint(), job.recorder.run_id, data_key)
     done = job.optimizer.last_step
     assert done is not None
@@ -72,10 +72,10 @@ def test_no_secret_is_in_the_log_file_nor_in_the_runs_folder_nor_in_a_file_name(
 def test_the_secrets_are_found_where_they_do_belong(training: Training) -> None:
     """So that the tests above look for the right bytes."""
     secrets = run_with_secrets(training)
-    facts = run_facts(training.home, "run")
+    facts = run_file(training.home, "run")
     (key_file,) = training.home.data_keys.iterdir()
     assert key_file.read_bytes() == secrets["data key"]
-    saved = load(training.checkpoint(), bytes.fromhex(facts["run_id"]), secrets["data key"])
+    saved = load(training.checkpoint(), facts.run_id, secrets["data key"])
     with np.load(io.BytesIO(saved.training)) as arrays:
         state = b"".join(arrays[name].astype("<i8").tobytes() for name in ("w", "m", "v"))
     for name in ("w after", "m after", "v after"):

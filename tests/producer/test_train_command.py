@@ -198,8 +198,8 @@ def test_a_run_does_not_go_on_with_another_model(
 def test_a_run_does_not_go_on_with_another_circuit(
     interrupted: Home, capsys: pytest.CaptureFixture[str], real_circuit: Callable[[str], Circuit]
 ) -> None:
-    facts = interrupted.runs / "run" / "run.json"
-    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"circuit_id": "00" * 32}))
+    known = run_file(interrupted, "run")
+    RunFile(replace(known.start, circuit_id=bytes(32))).write(interrupted.runs / "run")
     _, said = train(interrupted, capsys, "--steps", "3", *LINE, code=2)
     assert "this run uses another circuit" in said
 

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
-from zk_autograd.errors import UsageError
+from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.statement import UNCHANGED, Resolution
 
 MAX_BLOCKS = 1024
 """Most blocks that a run's start can declare."""
+
+LARGEST_BITS = 64
+"""No clipping bound is looked for beyond ``2**LARGEST_BITS``."""
 
 MAX_PUBLIC = 8192
 """Most public integers that a step's event can hold, over all blocks."""
@@ -74,10 +77,19 @@ def needed_clip(largest: float, headroom: float, declared: float, P: int) -> flo
 
     A piece without any gradient keeps the declared bound: nothing is known of it. No bound is so small that the finest
     scale there is leaves the table unused.
+
+    Raises:
+        FormatError: no format takes gradients so large.
     """
     if not largest:
         return declared
-    return max(2.0 ** math.ceil(math.log2(headroom * largest)), P * 2.0**-32)
+    bits = math.ceil(math.log2(headroom) + math.log2(largest))
+    if bits > LARGEST_BITS:
+        raise FormatError(
+            f"optimizer: gradients of up to {largest:.3g} with a headroom of {headroom:g}: expected at most "
+            f"2^{LARGEST_BITS}; scale the loss down"
+        )
+    return max(2.0**bits, P * 2.0**-32)
 
 
 def merged(found: Sequence[Piece], integers: int, choose: Callable[[int, float], Format]) -> list[ParameterBlock]:

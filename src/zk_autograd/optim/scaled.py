@@ -132,13 +132,15 @@ class Scaled(Declared):
             The changes that the next step will make, 0 for none. If a step does not fit the table with them, it is
             taken without: its record says what was done.
         Raises:
-            UsageError: before the first step, or another number of changes than blocks.
+            UsageError: before the first step, another number of changes than blocks, or a headroom below 1.
             FormatError: a change that was asked for is not allowed, or takes the state out of the table.
         """
         if not self._step:
             raise UsageError("optimizer: scales change between steps, and none was taken; see calibrate()")
         if shifts is not None and len(shifts) != len(self._spans):
             raise UsageError(f"optimizer: expected changes for {len(self._spans)} blocks, got {len(shifts)}")
+        if not 1.0 <= headroom < math.inf:
+            raise UsageError(f"optimizer: expected a headroom of at least 1, got {headroom}")
         rates, found = self._rates(), []
         for i, span in enumerate(self._spans):
             change = self._change(i, rates)

@@ -201,6 +201,10 @@ class ProofSystem(ABC):
         """Builds the verifying key again from the statement; VerificationError if it is another."""
 
     @abstractmethod
+    def check_hiding(self, circuit: Circuit) -> None:
+        """Raises VerificationError unless the circuit's proofs hide what they are about, by the circuit's own sizes."""
+
+    @abstractmethod
     def load(self, circuit_id: bytes, home: Path) -> Circuit:
         """The circuit with this id from ``home``; UsageError if it is not there, VerificationError if it is not it."""
 

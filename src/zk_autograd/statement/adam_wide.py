@@ -33,6 +33,7 @@ class WideAdam(Adam):
     """
 
     bits = 48
+    largest_logrows = 17
     guard = 0
     root_scale = 15
     least_E = 9

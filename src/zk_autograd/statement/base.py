@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
-from zk_autograd.errors import FormatError
-from zk_autograd.fixed_point import Format
+from zk_autograd.errors import FormatError, VerificationError
+from zk_autograd.fixed_point import MIN_SCALE_W, Format
 
 Array: TypeAlias = Any
 """Integers of numpy or torch (int64), or a circuit expression: whatever has ``+ - * //``."""
@@ -30,6 +30,9 @@ RATE_UNITS = 16
 
 LARGEST_SHIFT = 8
 """By so many bits the scale of gradients may change at once, in any statement."""
+
+FORGETS = 4
+"""A step that changes the scale may forget this share more of the state, one over it, than each step does."""
 
 LEAST_RESCALED = 32
 """A public integer that a change of scale makes smaller, and rounds down, stays at least this large: 3 % of error."""
@@ -124,6 +127,8 @@ class Statement(ABC):
     a step, integer ``x`` is ``x * 2**(k * rescales[x])`` for that step, rounded down. None: the scale cannot change."""
     largest_shift: int = LARGEST_SHIFT
     """By so many bits the scale may change at once."""
+    largest_logrows: int = 28
+    """The proof of its circuit's soundness (``docs/soundness.md``) is for up to ``2**largest_logrows`` rows."""
     bits: int = 36
     """No integer that is committed to reaches ``2**bits`` in size; fewer bits are faster to commit to."""
 
@@ -177,6 +182,13 @@ class Statement(ABC):
                     f"{self.name}: a change of scale by {shift} bits makes {name} {pub[name]}: expected from "
                     f"{LEAST_RESCALED} to {PUBLIC_LIMIT - 1}"
                 )
+            lost = exact - (pub[name] << -bits) if bits < 0 else 0
+            # Else a run that changes to and fro would forget faster than it declares.
+            if lost * P * FORGETS > exact * (P - exact):
+                raise FormatError(
+                    f"{self.name}: a change of scale by {shift} bits rounds {name} down by {lost / exact:.2g} of it, "
+                    f"more than 1/{FORGETS} of what a step forgets, {1 - exact / P:.2g}: change by fewer bits at once"
+                )
         return pub
 
     def check_shift(self, hyper: Hyper, max_lr: float, fmt: Format, shift: int, P: int) -> Format:
@@ -212,11 +224,18 @@ class Statement(ABC):
         """The learning rate that one unit of ``A`` stands for, once bias corrections are over."""
 
     def check_rate(self, max_lr: float, fmt: Format, P: int) -> None:
-        """Raises FormatError unless learning rates are resolved to a small part of the largest.
+        """Raises FormatError unless learning rates are small parts of the largest, and weights fine enough.
 
         Without this a format could be declared in which ``A``, an integer of at least 1, stands for a far larger rate
-        than the one that is declared.
+        than the one that is declared, or a weight moves by a large unit if it moves at all.
+
+        Args:
+            max_lr: the largest rate that is used.
         """
+        if fmt.scale_w < MIN_SCALE_W:
+            raise FormatError(
+                f"{self.name}: expected weights of at least {MIN_SCALE_W} fractional bits, got {fmt.scale_w}"
+            )
         unit = self.rate_unit(fmt, P)
         if not unit * RATE_UNITS <= max_lr:
             raise FormatError(
@@ -295,12 +314,16 @@ def _total(x: Array) -> int:
 
 
 def place_in(counts: Sequence[int], shard: int) -> dict[str, int]:
-    """The place of a shard in its block, by ``PLACE``: ``counts`` are the shards of each block, in order."""
+    """The place of a shard in its block, by ``PLACE``: ``counts`` are the shards of each block, in order.
+
+    Raises:
+        VerificationError: no block has such a shard.
+    """
     for count in counts:
         if shard < count:
             return {"first": int(shard == 0), "last": int(shard == count - 1)}
         shard -= count
-    raise ValueError("no such shard")
+    raise VerificationError(f"expected a shard of one of the declared blocks, got one {shard} after their end")
 
 
 def carry_bounds(

@@ -38,6 +38,7 @@ class Lamb(Adam):
     """
 
     carries = ("sw", "su")
+    largest_logrows = 17
 
     def __init__(self, name: str) -> None:
         super().__init__(name, decay="decoupled")

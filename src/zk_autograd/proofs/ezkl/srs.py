@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from stat import S_ISREG
 
 from zk_autograd.errors import UsageError, VerificationError
 
@@ -40,7 +41,10 @@ def identify(path: Path, logrows: int) -> tuple[bytes, str]:
         UsageError: no such file, or one made for other rows.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise UsageError(f"SRS file {path}: expected a regular file")
+        size = status.st_size
         with path.open("rb") as file:
             k = int.from_bytes(file.read(4), "little")
             if k != logrows or size != expected_bytes(logrows):

@@ -22,6 +22,8 @@ from zk_autograd.files import read_capped
 from zk_autograd.proofs.base import POINT_BYTES, Circuit, Columns, Committer, Limits, Profile, ProofSystem, Verifier
 from zk_autograd.proofs.ezkl import graph, srs
 from zk_autograd.proofs.ezkl.commit import KzgCommitter
+from zk_autograd.proofs.ezkl.constraints import read_key
+from zk_autograd.proofs.ezkl.hiding import noise_lookups, shape
 from zk_autograd.proofs.ezkl.process import private_folder, run_child
 from zk_autograd.proofs.ezkl.verify import DIGEST, EzklVerifier, make_digest
 from zk_autograd.statement import STATEMENTS, Statement
@@ -135,7 +137,21 @@ class Ezkl(ProofSystem):
         job = {k: str(folder / v) for k, v in files.items()} | {"verb": "setup", "srs": str(srs_path)}
         run_child(job, _SETUP_LIMITS, secret=False)
 
+    def check_hiding(self, circuit: Circuit) -> None:
+        name = f"circuit {circuit.id.hex()}"
+        try:
+            columns = _read_json(circuit.directory / "circuit.json")["columns"]
+            least = noise_lookups(shape(_logrows(circuit), columns))
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise VerificationError(f"{name}: whether its proofs hide anything is not known ({error})") from None
+        if circuit.noise < least:
+            raise VerificationError(
+                f"{name}: it blinds its look-ups with {circuit.noise} draws, expected at least {least}: its proofs "
+                "show what they are about; make another with zk-setup"
+            )
+
     def rebuild_verifying_key(self, circuit: Circuit) -> None:
+        self.check_hiding(circuit)
         description = _read_json(circuit.directory / "circuit.json")
         with tempfile.TemporaryDirectory(prefix="zk-check-") as name:
             folder = Path(name)
@@ -167,8 +183,19 @@ class Ezkl(ProofSystem):
             found = circuit_id(description, vk, settings, srs_id)
             if found != circuit_id_:
                 raise VerificationError(f"{name}: its files hash to {found.hex()}; delete the folder and run zk-setup")
+            if read_capped(folder / "settings.json", _LARGEST) != canonical_settings(settings):
+                # EZKL reads the file itself: what it does not read as we do must not pass under the same id.
+                raise VerificationError(f"{name}: settings.json is not as zk-setup writes it; get the folder again")
             srs_path = home / "srs" / f"{srs_id.hex()}.srs"
             circuit = _circuit(found, description, srs_id, "DEV", folder, srs_path)
+            columns = description["columns"]
+            if type(columns) is not int or not 1 <= columns <= 64:
+                raise ValueError(f"columns: expected an integer of 1 to 64, got {columns!r:.40}")
+            length = read_key(vk).proof_bytes
+            if length != circuit.proof_bytes:  # EZKL takes any bytes after a proof
+                raise VerificationError(
+                    f"{name}: it says that proofs have {circuit.proof_bytes} bytes, by its key they have {length}"
+                )
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError, OSError) as error:
             raise VerificationError(f"{name}: its files are not readable as a circuit ({error})") from None
         found_srs, srs_class = srs.identify(srs_path, _logrows(circuit))
@@ -230,7 +257,7 @@ def _circuit(
     """A circuit as described; KeyError, TypeError or ValueError if no circuit can be so."""
     st = STATEMENTS[description["statement"]]
     logrows, shard, noise, size = (int(description[k]) for k in ("logrows", "shard", "noise", "proof_bytes"))
-    if not (8 <= logrows <= 28 and shard > 0 and noise >= 0 and 0 <= size <= 1 << 20):
+    if not (8 <= logrows <= st.largest_logrows and shard > 0 and noise >= 0 and 0 <= size <= 1 << 20):
         raise ValueError("a size is out of range")
     if max(graph.column_sizes(st, 2**logrows - 8, shard, noise).values()) > 2**logrows - 8:
         raise ValueError("a column is longer than the circuit")

@@ -26,6 +26,8 @@ DIGEST = "digest"
 """File of a circuit's folder: the key's first word in the transcript, in hex. Not part of the circuit's id: see
 :class:`~zk_autograd.proofs.ezkl.batch.BatchVerifier`."""
 _LARGEST = 64 << 20
+FILES = ("settings.json", "vk.key", "srs")
+"""What EZKL reads to verify."""
 
 
 class EzklVerifier(Verifier):
@@ -51,9 +53,18 @@ class EzklVerifier(Verifier):
                 for name in ("settings.json", "vk.key"):
                     shutil.copyfile(circuit.directory / name, self._folder / name)
                 write_verifier_srs(circuit.srs_path, logrows, self._folder / "srs")
+                self._written = self._digests()
             except OSError as error:
                 raise ProofSystemError(f"circuit {circuit.id.hex()}: its files cannot be read ({error})") from None
             self._opened = stack.pop_all()
+
+    def _digests(self) -> list[str]:
+        """Of the files that EZKL reads anew for each proof; empty for one that is gone."""
+        found = []
+        for name in FILES:
+            with suppress(OSError):
+                found.append(hashlib.sha256((self._folder / name).read_bytes()).hexdigest())
+        return found
 
     def close(self) -> None:
         self._opened.close()
@@ -136,12 +147,14 @@ class EzklVerifier(Verifier):
                 }
             )
         )  # fmt: skip
-        settings, key, srs = (str(self._folder / name) for name in ("settings.json", "vk.key", "srs"))
+        settings, key, srs = (str(self._folder / name) for name in FILES)
         try:
             valid = ezkl.verify(str(path), settings, key, srs, True)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
+            if self._digests() != self._written:
+                raise ProofSystemError(f"the verifier's files in {self._folder} have changed: start again") from None
             # A pyo3 panic is no Exception; its text is EZKL's, so only its kind is passed on.
             raise VerificationError(f"proof: refused by the verifier ({_reason(error)})") from None
         finally:
