@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from producer.recorder import Recorder
 from producer.run_files import RunFile, run_file
+from schemas.codec import encode
 from schemas.events import RunFinished, StepCommitted
 from schemas.signing import decode_unverified, seal
 from tests.producer.training import Training, follow
@@ -296,7 +298,7 @@ def test_what_a_run_declared_cannot_be_edited(training: Training, field: str, th
     else:
         content = json.loads((folder / "run.json").read_text())
         (folder / "run.json").write_text(json.dumps(content | {"start": encode(edited).hex()}))
-    with pytest.raises((UsageError, SealingError), match="not as it was written|does not open"), training.resume():
+    with pytest.raises((UsageError, SealingError), match=r"not as it was written|does not open"), training.resume():
         pass
 
 

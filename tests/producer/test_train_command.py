@@ -8,6 +8,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from anchor.file import FileAnchor
 from producer.cli import main
 from producer.declaration import Terms
+from producer.run_files import RunFile, run_file
 from producer.sampling import sampling_terms
 from tests.producer import tasks
 from tests.producer.training import Training, follow
