@@ -24,6 +24,9 @@ from zk_autograd.statement import UNCHANGED, Resolution, place_in
 
 MAX_SHARDS = 1 << 20
 
+MAX_SAMPLED = 4096
+"""Most shards of a step that a sampled run can have drawn: everyone has to draw and to remember them."""
+
 Scale: TypeAlias = tuple[Format, Resolution]
 """A block's format, and how coarsely its state was recorded."""
 
@@ -111,6 +114,8 @@ class RunChain:
             raise VerificationError(
                 f"{where} {start.shards} shards, its blocks have {total}, expected at most {MAX_SHARDS}"
             )
+        if start.sampled > MAX_SAMPLED:
+            raise VerificationError(f"{where} {start.sampled} shards sampled, expected at most {MAX_SAMPLED}, or all")
         # A run is sampled, by a beacon and within a window, or it is not, and has neither.
         if not (bool(start.sampled) == bool(start.beacon) == bool(start.window) and start.sampled <= start.shards):
             raise VerificationError(

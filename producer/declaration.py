@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ledger.chain import MAX_SAMPLED
 from producer.shards import shard_counts
 from schemas.events import Block, Group, Hyper, RunStarted, ScheduleKind, SrsClass
 from zk_autograd.errors import FormatError, UsageError
@@ -79,8 +80,8 @@ def run_started(
                 f"format was chosen ({error}): make the optimizer with a smaller max_lr"
             ) from None
     counts = shard_counts(optimizer.blocks, circuit.shard, bool(circuit.statement.carries))
-    if terms.sampled > sum(counts):
-        raise UsageError(f"run: expected at most {sum(counts)} shards of a step to be proven, got {terms.sampled}")
+    if terms.sampled > (most := min(sum(counts), MAX_SAMPLED)):
+        raise UsageError(f"run: expected at most {most} shards of a step to be sampled, got {terms.sampled}")
     return RunStarted(
         name=name,
         nonce=secrets.token_bytes(32),

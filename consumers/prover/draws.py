@@ -15,6 +15,9 @@ from zk_autograd.errors import DecodeError, VerificationError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog, Reader, Record
 from zk_autograd.policy import Policy
 
+_KEPT = 256
+"""So many draws are remembered; older ones are made again when they are asked for."""
+
 
 class Draws:
     """Reads nothing before it is asked, so that provers of runs that are proven whole do not pay for it.
@@ -48,6 +51,8 @@ class Draws:
             found = beacon and recorded and beacon.draw(recorded[0], *place, recorded[1], start.sampled, start.shards)
             if not found:
                 return None
+            while len(self._drawn) >= _KEPT:
+                del self._drawn[next(iter(self._drawn))]
             self._drawn[place] = found
         return self._drawn[place]
 

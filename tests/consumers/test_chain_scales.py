@@ -238,6 +238,15 @@ def test_a_rounding_error_above_the_declared_one_is_refused() -> None:
     run.chain.check_public(run.event(rounding=0.25))
 
 
+def test_a_run_that_draws_more_shards_than_anybody_would_remember_is_refused() -> None:
+    start = Run().start
+    blocks = (replace(start.blocks[0], shards=5000), *start.blocks[1:])
+    terms = {"blocks": blocks, "shards": 5004, "beacon": "file:00", "window": 1}
+    assert Run(sampled=4096, **terms).chain.start.sampled == 4096
+    with pytest.raises(VerificationError, match="4097 shards sampled, expected at most 4096, or all"):
+        Run(sampled=4097, **terms)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

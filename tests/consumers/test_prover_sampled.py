@@ -15,11 +15,14 @@ from consumers.prover.answered import Answered
 from consumers.prover.draws import Draws
 from consumers.prover.worker import Worker
 from consumers.steps_view import StepsView
+from ledger.chain import MAX_SAMPLED
+from ledger.sampling import Beacon
 from schemas.events import Anchored, DeadLetter, ProofAttached, RunStarted
 from schemas.signing import seal
 from schemas.topics import witness_partition
 from schemas.wire import open_event_log
 from tests.support.broker import SESSION_TIMEOUT, unique_prefix
+from tests.support.events import digest, sample
 from tests.support.forge import Case, resigned
 from tests.support.sampled import COUNT, SHARDS, STEPS, Teller
 from zk_autograd.eventlog.base import EventLog, Reader, Record
@@ -314,3 +317,23 @@ def test_runs_that_are_proven_whole_read_neither_ledger_nor_anchors(
     worker = bench.worker()
     assert bench.run(worker) == 3
     assert set(opened) == {"steps", "proofs"}
+
+
+def test_of_many_draws_a_few_are_remembered_and_all_can_be_made_again() -> None:
+    """A trainer's events of some 300 bytes a step must not fill a prover's memory."""
+    identity, shards = f"file:{digest('anchor').hex()}", 1 << 20
+    draws = Draws(None, None, Policy(), Reporter(True))  # type: ignore[arg-type]
+    beacon = Beacon(identity)
+    beacon.take(SimpleNamespace(anchor=identity, counter=1, size=10_000, root=bytes(32), randomness=digest("r")))
+    draws._beacons[identity] = beacon
+    start = sample(RunStarted, sampled=MAX_SAMPLED, shards=shards, beacon=identity, window=(1 << 31) - 1)
+    seen = {}
+    for step in range(1, 401):
+        draws._recorded[digest("run"), step] = (step, digest(str(step)))
+        found = draws.of(digest("run"), start, step)
+        assert found is not None
+        seen[step] = hash(found.shards)
+    assert len(draws._drawn) == 256
+    again = draws.of(digest("run"), start, 1)
+    assert again is not None
+    assert hash(again.shards) == seen[1]

@@ -238,7 +238,7 @@ def test_a_finished_runs_name_is_not_taken_again(adam_home: Home, capsys: pytest
         (("--task", "producer.digits:none"), "has no attribute 'none'"),
         (("--task", "tests.producer.tasks:nothing"), "expected it to return a producer.task.Task, got NoneType"),
         (("--run-name", "../run"), "run name '../run': expected letters, digits"),
-        (("--prove", "sample:2"), "expected at most 1 shards of a step to be proven, got 2"),
+        (("--prove", "sample:2"), "expected at most 1 shards of a step to be sampled, got 2"),
         (("--prove", "sample:0"), "--prove: expected all, or sample:K with K from 1, got 'sample:0'"),
         (("--prove", "half"), "--prove: expected all, or sample:K"),
         (("--prove", "sample:1", "--window", "0"), "--window: expected at least 1, got 0"),
