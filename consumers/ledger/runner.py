@@ -11,13 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from consumers.dead_letters import dead_letter
+from consumers.ledger.history import Voice, put_into
 from consumers.options import Reporter
 from consumers.receipts import check_beacon, verified_receipt
-from ledger.checkpoint import sign_checkpoint, verify_checkpoint
+from ledger.checkpoint import sign_checkpoint
 from ledger.entries import Entry, leaf_data
 from ledger.fold import FindCircuit, Fold, VerifyProof
+from ledger.frontier import Frontier
 from ledger.note import VerifierKey
-from ledger.tree import Tree
+from ledger.order import Order
+from ledger.tree import GrowingTree, Tree
 from schemas.events import (
     Anchored,
     CheckpointIssued,
@@ -32,6 +35,8 @@ from schemas.events import (
 )
 from schemas.keyring import KeyRing
 from schemas.signing import decode_unverified, open_signed, seal
+from tiles import Store
+from tiles.publisher import Publisher
 from zk_autograd.errors import DecodeError, UsageError, VerificationError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog, Producer, Reader, Record
 from zk_autograd.policy import Policy
@@ -52,7 +57,8 @@ class LedgerRunner:
     find_circuit: FindCircuit
     verify: VerifyProof
     report: Reporter
-    tree: Tree = field(default_factory=Tree)
+    tiles: Store | None = None
+    tree: GrowingTree = field(init=False)
 
     def __post_init__(self) -> None:
         self._check_ours()  # before anybody is fenced off
@@ -60,7 +66,10 @@ class LedgerRunner:
         self._producer: Producer = self.log.producer(TRANSACTIONAL_ID)
         self._fold = Fold(self.find_circuit, self.verify, lambda identity: check_beacon(identity, self.policy))
         self._ring = KeyRing(self.policy)
-        self._verifier = VerifierKey(self.origin, self.key.public_key)
+        self._publisher: Publisher | None = None
+        if self.tiles is not None:
+            self._publisher = Publisher(self.tiles, self.origin, VerifierKey(self.origin, self.key.public_key))
+        self.tree = self._publisher.tree if self._publisher else Tree()
         self._buried = self._dead_letters()
         self._rebuild()
         self._steps: Reader = self.log.reader(["steps"])
@@ -89,50 +98,19 @@ class LedgerRunner:
         Raises:
             UsageError: it was written under another origin, or entries are missing: refuse rather than fork.
         """
-        keys, seen = {self.key.key_id: self.key.public_key}, set()
-        with self.log.reader(["ledger"]) as reader:
-            for record in reader.read_to_end():
-                try:
-                    opened = open_signed("ledger", record.value, keys)
-                except (DecodeError, VerificationError) as error:
-                    self.report(f"passed over ledger/{record.partition}@{record.offset}: {error}", noise=record.offset)
-                    continue
-                if opened.event_id not in seen:  # anyone who may write can play an entry again
-                    seen.add(opened.event_id)
-                    self.tree.append(opened.body)
-                    self._fold.replay(opened.event)  # type: ignore[arg-type]
-        size = self._signed_size(keys)
-        if size != self.tree.size:
+        voice = Voice(self.log, self.key.public_key, self.key.key_id, self.origin, self.report)
+        heads, publisher = voice.heads(), self._publisher
+        mark = publisher.mark if publisher else lambda: None
+        for opened in put_into(self.tree, Frontier(), voice, Order(), heads, mark):
+            self._fold.replay(opened.event)
+        if heads.newest != self.tree.size:
             raise UsageError(
-                f"the topic ledger has {self.tree.size} entries, its newest checkpoint {size}: entries were removed or "
-                "altered; audit the log before anything is added to it"
+                f"the topic ledger has {self.tree.size} entries, its newest checkpoint {heads.newest}: entries were "
+                "removed or altered; audit the log before anything is added to it"
             )
-
-    def _signed_size(self, keys: dict[bytes, bytes]) -> int:
-        """The size of the newest checkpoint; UsageError if one is not of this tree or origin."""
-        newest = 0
-        with self.log.reader(["checkpoints"]) as reader:
-            for record in reader.read_to_end():
-                try:
-                    issued = open_signed("checkpoints", record.value, keys).event
-                except (DecodeError, VerificationError) as error:
-                    place = f"checkpoints/{record.partition}@{record.offset}"
-                    self.report(f"passed over {place}: {error}", noise=record.offset)
-                    continue
-                assert isinstance(issued, CheckpointIssued)
-                try:
-                    head = verify_checkpoint(issued.note, self.origin, [self._verifier])
-                except (DecodeError, VerificationError) as error:
-                    raise UsageError(
-                        f"a checkpoint is not this ledger's ({error}); give the --origin and key that began it"
-                    ) from None
-                if head.size > self.tree.size or self.tree.root_at(head.size) != head.root:
-                    raise UsageError(
-                        f"the topic ledger does not match its own checkpoint of size {head.size}: entries were "
-                        "removed or altered; audit the log before anything is added to it"
-                    )
-                newest = max(newest, head.size)
-        return newest
+        if publisher and publisher.published < self.tree.size:
+            publisher.publish(heads.note)
+            self.report(f"published up to size {self.tree.size}", published=self.tree.size)
 
     def _dead_letters(self) -> set[tuple[str, int, int]]:
         """What this role has refused already, so that a restart does not say it twice."""
@@ -214,6 +192,8 @@ class LedgerRunner:
                 transaction.send("checkpoints", b"", seal("checkpoints", CheckpointIssued(note), self.key))
             for record, reason in refused:
                 transaction.send("dead-letters", b"", dead_letter(record, Role.LEDGER, reason, self.key))
+        if entries and self._publisher:  # what is published is in the log, for good
+            self._publisher.publish(note)
         for entry in entries:
             self.report(
                 f"leaf {self.tree.size - len(entries) + entries.index(entry)}: {_describe(entry)}", size=self.tree.size
