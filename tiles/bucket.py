@@ -49,7 +49,7 @@ class BucketSource(Source):
             max_pool_connections=_THREADS,
         )
         chosen = {name: values[0] for name, values in options.items()}
-        self._client: Any = boto3.client(
+        self._client: Any = boto3.session.Session().client(
             "s3", endpoint_url=chosen.get("endpoint"), region_name=chosen.get("region"), config=config
         )
 

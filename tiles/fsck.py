@@ -179,12 +179,13 @@ def _compare_leaves(source: Source, bundle: Tile, entries: list[bytes], stored: 
     number = next(i for i, (a, b) in enumerate(zip(computed, split(stored), strict=True)) if a != b)
     leaves, index = Tile(0, bundle.index, bundle.width), bundle.index * WIDTH + number
     above = _above(source, bundle.index) if bundle.width == WIDTH else None
-    if above == subtree(computed):
+    if above is not None and above == subtree(computed):
         raise DamageError(
             str(leaves), index, f"leaf hash {computed[number].hex()}", split(stored)[number].hex(),
             f"{Tile(1, bundle.index // WIDTH)} confirms the entries of {bundle}",
         )  # fmt: skip
-    note = f"{leaves} says so" + (", and the tile above confirms it" if above == subtree(split(stored)) else "")
+    confirmed = above is not None and above == subtree(split(stored))
+    note = f"{leaves} says so" + (", and the tile above confirms it" if confirmed else "")
     raise DamageError(
         str(bundle), index, f"an entry with leaf hash {split(stored)[number].hex()}", computed[number].hex(),
         f"entry {number} of the bundle; {note}",

@@ -85,6 +85,8 @@ class WebSource(Source):
         if len(data) > most:
             self._drop()
             raise WrongFileError(f"{self.name}/{path}: expected at most {cap} bytes")
+        if answer.length:
+            raise _TransientError(f"the answer is cut off, {answer.length} bytes are missing")
         if coding == "gzip":
             return self._unpacked(path, data, cap)
         if coding != "identity":
