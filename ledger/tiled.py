@@ -10,14 +10,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ledger.edge import RightEdge, split, subtree
+from ledger.edge import RightEdge, split
 from ledger.tiles import HEIGHT, WIDTH, Tile, check_hashes
 from ledger.tree import GrowingTree
 from zk_autograd.errors import UsageError, VerificationError
-from zk_autograd.merkle import HASH_BYTES
+from zk_autograd.merkle import node_hash
 
 ReadTile: TypeAlias = Callable[[Tile], bytes]
-_CACHED = 256
+Rows: TypeAlias = list[list[bytes]]
+"""A tile's hashes, and above them those of the perfect subtrees over them."""
+_CACHED = 512
+"""Tiles that are kept, of about 40 kB each."""
 
 
 class TiledTree(GrowingTree):
@@ -28,7 +31,7 @@ class TiledTree(GrowingTree):
     def __init__(self, edge: RightEdge, read: ReadTile) -> None:
         """``read`` gives the bytes of a full tile; it raises a ZkAutogradError if there is none."""
         self._edge, self._read = edge, read
-        self._cache: OrderedDict[Tile, bytes] = OrderedDict()
+        self._cache: OrderedDict[Tile, Rows] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -52,30 +55,37 @@ class TiledTree(GrowingTree):
         """
         if level < 0 or index < 0 or (index + 1) << level > self.size:
             raise UsageError(f"tree: no full subtree {index} at level {level} in a tree of {self.size} leaves")
-        below = level % HEIGHT
-        first, count = index << below, 1 << below
-        hashes = self._tile(level // HEIGHT, first // WIDTH)
-        start = first % WIDTH * HASH_BYTES
-        return subtree(split(hashes[start : start + count * HASH_BYTES]))
+        above, per_tile = level % HEIGHT, WIDTH >> level % HEIGHT
+        return self._tile(level // HEIGHT, index // per_tile)[above][index % per_tile]
 
-    def _tile(self, level: int, index: int) -> bytes:
-        """The hashes of a tile, full or on the edge."""
-        if index == (self.size >> HEIGHT * level) // WIDTH:
-            return self._edge.hashes(level)
-        tile = Tile(level, index)
+    def _tile(self, level: int, index: int) -> Rows:
+        """A tile, full or on the edge."""
+        nodes = self.size >> HEIGHT * level
+        tile = Tile(level, index) if index < nodes // WIDTH else Tile(level, index, nodes % WIDTH)
         if tile in self._cache:
             self._cache.move_to_end(tile)
             return self._cache[tile]
-        data = self._read(tile)
-        check_hashes(tile, data)
-        above = self._tile(level + 1, index // WIDTH)
-        start = index % WIDTH * HASH_BYTES
-        expected, found = above[start : start + HASH_BYTES], subtree(split(data))
-        if found != expected:
-            raise VerificationError(
-                f"{tile}: it hashes to {found.hex()}, the tile above says {expected.hex()}: it was altered"
-            )
-        self._cache[tile] = data
+        if tile.width < WIDTH:
+            rows = _rows(self._edge.hashes(level))
+        else:
+            data = self._read(tile)
+            check_hashes(tile, data)
+            rows = _rows(data)
+            expected = self._tile(level + 1, index // WIDTH)[0][index % WIDTH]
+            found = rows[HEIGHT][0]
+            if found != expected:
+                raise VerificationError(
+                    f"{tile}: it hashes to {found.hex()}, the tile above says {expected.hex()}: it was altered"
+                )
+        self._cache[tile] = rows
         if len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
-        return data
+        return rows
+
+
+def _rows(hashes: bytes) -> Rows:
+    rows = [split(hashes)]
+    while len(rows[-1]) > 1:
+        below = rows[-1]
+        rows.append([node_hash(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)])
+    return rows
