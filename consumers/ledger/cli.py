@@ -7,6 +7,7 @@ import sys
 from contextlib import ExitStack
 
 from consumers.ledger.runner import LedgerRunner
+from consumers.ledger.snapshot import path_of
 from consumers.ledger.tools import ORIGIN, add_tools, run_fsck, run_rebuild
 from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
 from consumers.verifying import Verifiers
@@ -55,7 +56,8 @@ def _run(args: argparse.Namespace) -> int:
         tiles = stack.enter_context(open_store(args.tiles)) if args.tiles else None
         announce(log, home, Role.LEDGER, key, "zk-ledger-announce")
         circuits = CircuitStore(home.path, policy.circuits)
-        runner = LedgerRunner(log, policy, key, args.origin, circuits, verify, report, tiles)
+        snapshot = path_of(home.path / "snapshots", args.origin, log.url) if tiles else None
+        runner = LedgerRunner(log, policy, key, args.origin, circuits, verify, report, tiles, snapshot)
         try:
             report(f"ledger {args.origin} at size {runner.tree.size}, log {log.url}", size=runner.tree.size)
             idle = Idle(args.idle_exit)

@@ -1,30 +1,29 @@
 """The ledger's I/O: reads the topics, folds, signs checkpoints, writes both in one transaction.
 
 Its state is the log itself. A new instance first fences the old one off (same transactional id), then reads the topic
-``ledger`` to its end: what is there stays, nothing is merged in.
+``ledger`` to its end (from a snapshot on, if there is one that holds): what is there stays, nothing is merged in. What
+is in the log is published as tiles, if it is to be, and never before.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 from consumers.dead_letters import dead_letter
-from consumers.ledger.history import Voice, put_into
+from consumers.ledger.standing import Beginning, Standing
 from consumers.options import Reporter
 from consumers.receipts import check_beacon, verified_receipt
 from ledger.checkpoint import sign_checkpoint
 from ledger.entries import Entry, leaf_data
 from ledger.fold import FindCircuit, Fold, VerifyProof
-from ledger.frontier import Frontier
-from ledger.note import VerifierKey
-from ledger.order import Order
-from ledger.tree import GrowingTree, Tree
+from ledger.tree import GrowingTree
 from schemas.events import (
     Anchored,
     CheckpointIssued,
-    DeadLetter,
     EpochClosed,
     ProofAttached,
     Role,
@@ -33,17 +32,17 @@ from schemas.events import (
     StepProven,
     StepRecorded,
 )
-from schemas.keyring import KeyRing
-from schemas.signing import decode_unverified, open_signed, seal
+from schemas.signing import decode_unverified, seal
 from tiles import Store
-from tiles.publisher import Publisher
-from zk_autograd.errors import DecodeError, UsageError, VerificationError, ZkAutogradError
+from zk_autograd.errors import DecodeError, UsageError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog, Producer, Reader, Record
 from zk_autograd.policy import Policy
 from zk_autograd.tee.keys import SigningKey
 
 TRANSACTIONAL_ID = "zk-ledger"
 BATCH = 200
+SAVE_EVERY, SAVE_SECONDS = 5000, 60.0
+"""A snapshot is written after so many records, or, if there were any, so long after the last one."""
 
 
 @dataclass
@@ -58,23 +57,25 @@ class LedgerRunner:
     verify: VerifyProof
     report: Reporter
     tiles: Store | None = None
-    tree: GrowingTree = field(init=False)
+    snapshot: Path | None = None
+    save_every: int = SAVE_EVERY
 
     def __post_init__(self) -> None:
         self._check_ours()  # before anybody is fenced off
         # Opening the producer fences an older instance off: from here on nobody else appends.
         self._producer: Producer = self.log.producer(TRANSACTIONAL_ID)
-        self._fold = Fold(self.find_circuit, self.verify, lambda identity: check_beacon(identity, self.policy))
-        self._ring = KeyRing(self.policy)
-        self._publisher: Publisher | None = None
-        if self.tiles is not None:
-            self._publisher = Publisher(self.tiles, self.origin, VerifierKey(self.origin, self.key.public_key))
-        self.tree = self._publisher.tree if self._publisher else Tree()
-        self._buried = self._dead_letters()
-        self._rebuild()
-        self._steps: Reader = self.log.reader(["steps"])
-        self._proofs: Reader = self.log.reader(["proofs"])
+        self._at: Standing = Beginning(
+            self.log, self.policy, self.key, self.origin, self.report, self.tiles, self.snapshot,
+            lambda: Fold(self.find_circuit, self.verify, lambda identity: check_beacon(identity, self.policy)),
+        ).standing()  # fmt: skip
+        self.tree: GrowingTree = self._at.tree
+        self._steps = self._reader("steps")
+        self._proofs = self._reader("proofs")
         self._anchors: Reader | None = None  # while no sampled run is there
+        self._unsaved, self._saved_at = 0, time.monotonic()
+
+    def _reader(self, topic: str) -> Reader:
+        return self.log.reader([topic], {place: n for place, n in self._at.offsets.items() if place[0] == topic})
 
     def _check_ours(self) -> None:
         """Raises UsageError if the log was begun under another key."""
@@ -91,39 +92,6 @@ class LedgerRunner:
                 f"this log's entries are by another key ({others.hex()[:12]}), none by this home's ledger key "
                 f"({self.key.key_id.hex()[:12]}): run the ledger with the key that began the log, or start another log"
             )
-
-    def _rebuild(self) -> None:
-        """Takes over the log as it stands: what this key signed, each entry once. The rest is not the ledger's.
-
-        Raises:
-            UsageError: it was written under another origin, or entries are missing: refuse rather than fork.
-        """
-        voice = Voice(self.log, self.key.public_key, self.key.key_id, self.origin, self.report)
-        heads, publisher = voice.heads(), self._publisher
-        mark = publisher.mark if publisher else lambda: None
-        for opened in put_into(self.tree, Frontier(), voice, Order(), heads, mark):
-            self._fold.replay(opened.event)
-        if heads.newest != self.tree.size:
-            raise UsageError(
-                f"the topic ledger has {self.tree.size} entries, its newest checkpoint {heads.newest}: entries were "
-                "removed or altered; audit the log before anything is added to it"
-            )
-        if publisher and publisher.published < self.tree.size:
-            publisher.publish(heads.note)
-            self.report(f"published up to size {self.tree.size}", published=self.tree.size)
-
-    def _dead_letters(self) -> set[tuple[str, int, int]]:
-        """What this role has refused already, so that a restart does not say it twice."""
-        keys, found = {self.key.key_id: self.key.public_key}, set()
-        with self.log.reader(["dead-letters"]) as reader:
-            for record in reader.read_to_end():
-                try:
-                    event = open_signed("dead-letters", record.value, keys).event
-                except (DecodeError, VerificationError):
-                    continue
-                if isinstance(event, DeadLetter):
-                    found.add((event.source_topic, event.partition, event.offset))
-        return found
 
     def run_once(self, timeout: float) -> list[Entry]:
         """Takes what is new, at most one batch of proofs, and publishes the entries it completes.
@@ -142,7 +110,20 @@ class LedgerRunner:
                 done, entries, refused = done + entries, [], []
         if entries or refused:
             self._publish(entries, refused)
+        self._save_if_due()
         return done + entries
+
+    def _save_if_due(self) -> None:
+        """Everything that was taken has been published: what is known now can be put down."""
+        due = self._unsaved >= self.save_every or time.monotonic() - self._saved_at >= SAVE_SECONDS
+        if self.snapshot is None or self.tiles is None or not self._unsaved or not due:
+            return
+        try:
+            size = self._at.save(self.snapshot, self.key, self.policy)
+            self.report(f"snapshot at size {self.tree.size}, {size} bytes", saved=self.tree.size)
+        except UsageError as error:
+            self.report(f"no snapshot: {error}", unsaved=str(error))
+        self._unsaved, self._saved_at = 0, time.monotonic()
 
     def _inputs(self, proofs: list[Record]) -> Iterator[Record]:
         """What is new, causes first.
@@ -151,8 +132,8 @@ class LedgerRunner:
         and receipt that they can rest on is there.
         """
         yield from self._steps.read_to_end()
-        if self._anchors is None and self._fold.draws:
-            self._anchors = self.log.reader(["anchors"])
+        if self._anchors is None and self._at.fold.draws:
+            self._anchors = self._reader("anchors")
         for record in self._anchors.read_to_end() if self._anchors else ():
             self._take_receipt(record)
         yield from proofs
@@ -160,23 +141,24 @@ class LedgerRunner:
     def _take_receipt(self, record: Record) -> None:
         """Receipts that do not hold are passed over: nobody's step may wait for a stranger's record."""
         try:
-            event = self._ring.open(record.topic, record.value).event
+            event = self._at.open(record).event
             assert isinstance(event, Anchored)
             facts = verified_receipt(event, self.tree)
             if facts.randomness is not None:
-                self._fold.receipt(facts)
+                self._at.fold.receipt(facts)
         except ZkAutogradError as error:
             self.report(f"passed over {record.topic}/{record.partition}@{record.offset}: {error}", noise=record.offset)
 
     def _take(self, record: Record, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
+        self._unsaved += 1
         try:
-            opened = self._ring.open(record.topic, record.value)
+            opened = self._at.open(record)
             if isinstance(opened.event, ProofAttached):
-                entries += self._fold.proof_event(opened)  # type: ignore[arg-type]
+                entries += self._at.fold.proof_event(opened)  # type: ignore[arg-type]
             else:
-                entries += self._fold.step_event(opened)  # type: ignore[arg-type]
+                entries += self._at.fold.step_event(opened)  # type: ignore[arg-type]
         except ZkAutogradError as error:
-            if (record.topic, record.partition, record.offset) not in self._buried:
+            if (record.topic, record.partition, record.offset) not in self._at.buried:
                 refused.append((record, error))
 
     def _publish(self, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
@@ -192,20 +174,20 @@ class LedgerRunner:
                 transaction.send("checkpoints", b"", seal("checkpoints", CheckpointIssued(note), self.key))
             for record, reason in refused:
                 transaction.send("dead-letters", b"", dead_letter(record, Role.LEDGER, reason, self.key))
-        if entries and self._publisher:  # what is published is in the log, for good
-            self._publisher.publish(note)
+        if entries and self._at.publisher:  # what is published is in the log, for good
+            self._at.publisher.publish(note)
         for entry in entries:
             self.report(
                 f"leaf {self.tree.size - len(entries) + entries.index(entry)}: {_describe(entry)}", size=self.tree.size
             )
         for record, reason in refused:
-            self._buried.add((record.topic, record.partition, record.offset))
+            self._at.buried.add((record.topic, record.partition, record.offset))
             self.report(f"refused {record.topic}/{record.partition}@{record.offset}: {reason}", refused=str(reason))
 
     @property
     def waiting(self) -> int:
         """Committed steps that are not proven yet."""
-        return self._fold.waiting
+        return self._at.fold.waiting
 
     def close(self) -> None:
         """Closes readers and producer."""
