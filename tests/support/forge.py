@@ -347,11 +347,15 @@ class Case:
                 runner.run_once(timeout=0.0)
             runner.close()
 
-    def ledger(self, log: EventLog, tiles: Store | None = None) -> LedgerRunner:
-        """A ledger instance over ``log`` with this home's key and policy, which publishes to ``tiles``."""
+    def ledger(
+        self, log: EventLog, tiles: Store | None = None, snapshot: Path | None = None, policy: Policy | None = None
+    ) -> LedgerRunner:
+        """A ledger instance over ``log`` with this home's key and policy; it saves a snapshot whenever it can."""
         home, key = self.sound.home, self.insider.key("ledger")
         circuits = CircuitStore(home.path, home.policy().circuits)
-        return LedgerRunner(log, home.policy(), key, ORIGIN, circuits, self.verify, Reporter(True), tiles)
+        return LedgerRunner(
+            log, policy or home.policy(), key, ORIGIN, circuits, self.verify, Reporter(True), tiles, snapshot, 1
+        )
 
     def proofs(self) -> dict[Slot, Record]:
         """The proofs' records by step and shard."""
