@@ -13,6 +13,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 """An S3 server over a folder (Apache License 2.0)."""
+TESSERA = "github.com/transparency-dev/tessera/cmd/fsck@v1.0.4"
+"""Tessera's checker of tiled logs, and (below) its example of a log on a disk (Apache License 2.0)."""
+TESSERA_LOG = "github.com/transparency-dev/tessera/cmd/examples/posix-oneshot@v1.0.4"
 X_MOD = "golang.org/x/mod@v0.30.0"
 """Go's own reader of tiled logs (BSD licence)."""
 

@@ -1,7 +1,9 @@
-"""Any static file server serves the log, and Go's own tile reader (golang.org/x/mod/sumdb) reads and proves it."""
+"""Any static file server serves the log; Go's tile reader (golang.org/x/mod) proves it, Tessera's fsck checks it."""
 
 from __future__ import annotations
 
+import base64
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import free_ports
-from tests.support.go_tools import X_MOD, built_source
-from tests.tiles.logs import Signer, entry
+from tests.support.go_tools import TESSERA, TESSERA_LOG, X_MOD, built, built_source
+from tests.tiles.logs import Signer, by_definition, entry
 from tests.tiles.serving import when_open
 from tiles import open_source
 from zk_autograd.errors import StorageError
@@ -84,3 +86,37 @@ def test_gos_tile_reader_refuses_an_altered_tile(signer: Signer, tmp_path: Path)
     done = subprocess.run([program, folder, str(signer.verifier), "300"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.strip() in ("downloaded inconsistent tile", "invalid transparency proof")
+
+
+def _tessera_fsck(url: str, key: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "key").write_text(key)
+    words = [built(TESSERA), "--storage_url", f"{url}/", "--public_key", folder / "key", "--ui=false", "--N=4"]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+
+
+def test_tesseras_checker_finds_the_log_sound_and_an_altered_one_not(
+    signer: Signer, folder: Path, tmp_path: Path
+) -> None:
+    with python_server(folder) as url:
+        done = _tessera_fsck(url, str(signer.verifier), tmp_path)
+    assert f"Successfully fsck'd log with size {SIZE} " in done.stderr, done.stderr[-2000:]
+    bad = signer.folder(tmp_path / "bad", 600)
+    tile = bad / "tile/0/001"
+    tile.write_bytes(bytes(32) + tile.read_bytes()[32:])
+    with python_server(bad) as url:
+        assert "fsck failed" in _tessera_fsck(url, str(signer.verifier), tmp_path).stderr
+
+
+def test_a_log_that_tessera_wrote_is_found_sound(signer: Signer, tmp_path: Path) -> None:
+    program = built(TESSERA_LOG)
+    (tmp_path / "in").mkdir()
+    for i in range(600):
+        (tmp_path / "in" / f"{i:04}").write_bytes(entry(i))
+    private = signer.key._private.private_bytes_raw()
+    secret = base64.b64encode(b"\x01" + private).decode()
+    words = [program, "--storage_dir", tmp_path / "log", "--entries", f"{tmp_path}/in/*"]
+    key = f"PRIVATE+KEY+{signer.origin}+{signer.verifier.key_id.hex()}+{secret}"
+    subprocess.run(words, env=os.environ | {"LOG_PRIVATE_KEY": key}, capture_output=True, check=True, timeout=120)
+    assert signer.check(open_source(str(tmp_path / "log"))).entries == 600
+    for path, data in by_definition(600).items():
+        assert (tmp_path / "log" / path).read_bytes() == data
