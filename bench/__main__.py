@@ -17,6 +17,7 @@ BENCHES = {
     "optim": ("bench.optim", "run"),
     "append": ("bench.append", "run"),
     "tlog-proofs": ("bench.tlog_proofs", "run"),
+    "restart": ("bench.restart", "run"),
 }
 
 

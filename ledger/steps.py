@@ -32,9 +32,10 @@ class Steps:
         return self.forgotten + len(self.kept)
 
     def __getitem__(self, index: int) -> Opened[StepCommitted]:
-        if not self.forgotten <= index < len(self):
-            raise UsageError(f"step {index + 1}: expected one of {self.forgotten + 1} to {len(self)}")
-        return self.kept[index - self.forgotten]
+        at = index + len(self) if index < 0 else index
+        if not self.forgotten <= at < len(self):
+            raise UsageError(f"step {at + 1}: expected one of {self.forgotten + 1} to {len(self)}")
+        return self.kept[at - self.forgotten]
 
     def __iter__(self) -> Iterator[Opened[StepCommitted]]:
         return (self[i] for i in range(len(self)))

@@ -119,8 +119,8 @@ class LedgerRunner:
         if self.snapshot is None or self.tiles is None or not self._unsaved or not due:
             return
         try:
-            size = self._at.save(self.snapshot, self.key, self.policy)
-            self.report(f"snapshot at size {self.tree.size}, {size} bytes", saved=self.tree.size)
+            if size := self._at.save(self.snapshot, self.key, self.policy):
+                self.report(f"snapshot at size {self.tree.size}, {size} bytes", saved=self.tree.size)
         except UsageError as error:
             self.report(f"no snapshot: {error}", unsaved=str(error))
         self._unsaved, self._saved_at = 0, time.monotonic()

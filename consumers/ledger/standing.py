@@ -38,7 +38,7 @@ class Standing:
         fold: the runs.
         publisher: what is published; None without tiles.
         tree: the log's tree.
-        before: the tree of the entries that were read back; ``order``: theirs.
+        before: the tree of the entries that were read back; ``order``: theirs; ``note``: its checkpoint.
         offsets: per topic and partition of its inputs, the first offset that it has not taken.
         buried: what it has refused already.
     """
@@ -50,6 +50,7 @@ class Standing:
     tree: GrowingTree
     before: Frontier = field(default_factory=Frontier)
     order: Order = field(default_factory=Order)
+    note: str = ""
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     introductions: dict[bytes, bytes] = field(default_factory=dict)
     buried: set[tuple[str, int, int]] = field(default_factory=set)
@@ -87,23 +88,31 @@ class Standing:
                 f"the topic ledger has {self.tree.size} entries, its newest checkpoint {heads.newest}: entries were "
                 "removed or altered; audit the log before anything is added to it"
             )
+        self.note = heads.note
         if self.publisher and self.publisher.published < self.tree.size:
             self.publisher.publish(heads.note)
 
     def save(self, path: Path, key: SigningKey, policy: Policy) -> int:
         """Writes a snapshot, once what this ledger wrote has been read back and found to be its tree.
 
+        Returns:
+            Its size in bytes; 0 if the log is empty, and there is nothing to bind a snapshot to.
+
         Raises:
-            UsageError: it cannot be written, or the topics hold something else: nothing was changed.
+            UsageError: it cannot be written, or the topics hold something else: the one before stays.
         """
+        if not self.tree.size:
+            return 0
         heads = self.voice.read_on().heads()
+        if self.note:
+            heads.take(self.before.size, self.before.root(), self.note)
         for _ in put_into(self.tree, self.before, self.voice, self.order, heads, lambda: None):
             if self.before.size > self.tree.size:
                 raise UsageError("another ledger with this key has written to the topic: start only one")
         if heads.newest != self.tree.size:
             raise UsageError(f"the newest checkpoint is of {heads.newest} entries, the tree has {self.tree.size}")
-        places = self.voice.next | self.offsets
-        taken = Snapshot(heads.note, self.before, self.order, places, list(self.introductions.values()))
+        self.note, places = heads.note, self.voice.next | self.offsets
+        taken = Snapshot(self.note, self.before, self.order, places, list(self.introductions.values()))
         return snapshots.save(path, taken, self.fold, key, self.voice.origin, policy)
 
 
