@@ -137,7 +137,8 @@ def take_up_order(state: State) -> Order:
     order = Order()
     try:
         for name, numbers in state["open"].items():
-            order._open[bytes.fromhex(name)] = _Place(*(int(n) for n in numbers))
+            recorded, entered, epoch, closed_to = (int(n) for n in numbers)
+            order._open[bytes.fromhex(name)] = _Place(recorded, entered, epoch, closed_to)
         order._closed.update(bytes.fromhex(name) for name in state["closed"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DecodeError(f"not the state of an order: {type(error).__name__}") from None

@@ -90,6 +90,8 @@ def load(path: Path, key: SigningKey, origin: str, policy: Policy) -> Snapshot |
         data = read_capped(path, MAX_BYTES + 64)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise UsageError(f"snapshot {path}: cannot be read: {error.strerror}") from None
     signature, body = data[:64], data[64:]
     # Nothing is looked at that this ledger did not write.
     verify_signature(key.public_key, signature, _DOMAIN + body)

@@ -83,7 +83,7 @@ def test_a_ledger_that_goes_on_from_a_snapshot_after_every_event_writes_the_same
 
 
 def test_a_sampled_run_goes_on_from_snapshots_with_its_draws(sampled_case: Case, tmp_path: Path) -> None:
-    made = sampled.Fresh(sampled_case, tmp_path / "log.db")
+    made = sampled.Fresh(sampled_case, tmp_path / "fresh.db")
     kept = Kept(made, tmp_path)
     made.append(*made.steps)
     kept.run(rounds=1)

@@ -352,10 +352,9 @@ class Case:
     ) -> LedgerRunner:
         """A ledger instance over ``log`` with this home's key and policy; it saves a snapshot whenever it can."""
         home, key = self.sound.home, self.insider.key("ledger")
-        circuits = CircuitStore(home.path, home.policy().circuits)
-        return LedgerRunner(
-            log, policy or home.policy(), key, ORIGIN, circuits, self.verify, Reporter(True), tiles, snapshot, 1
-        )
+        chosen = policy or home.policy()
+        circuits = CircuitStore(home.path, chosen.circuits)
+        return LedgerRunner(log, chosen, key, ORIGIN, circuits, self.verify, Reporter(True), tiles, snapshot, 1)
 
     def proofs(self) -> dict[Slot, Record]:
         """The proofs' records by step and shard."""
