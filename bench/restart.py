@@ -17,7 +17,6 @@ from schemas.signing import decode_unverified, seal
 from schemas.wire import open_event_log
 from tiles import open_store
 from zk_autograd.home import Home
-from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import POINT_BYTES, Circuit, Commitments
 
 STEPS = 5000
@@ -39,14 +38,15 @@ def places(_circuit: Circuit, body: bytes, _public: object) -> Commitments:
 class Ledger:
     """A ledger over an embedded log with a run of many steps, all proven."""
 
-    def __init__(self, folder: Path, circuit: Circuit) -> None:
+    def __init__(self, folder: Path, circuit: Circuit, steps: int = STEPS) -> None:
+        self.steps = steps
         self.home = Home(folder / "home")
         self.home.opt_in_to_simulation()
         self.home.allow_circuit(circuit.id)
         self.url, self.tiles, self.snapshot = f"sqlite:///{folder}/log.db", folder / "tiles", folder / "snapshot"
-        self.circuit, self.policy = circuit, self._policy()
+        self.circuit, self.policy = circuit, self.home.policy()
         trainer, prover = self.home.signing_key("TRAINER"), self.home.signing_key("PROVER")
-        events, proofs = long_run(circuit, trainer, STEPS)
+        events, proofs = long_run(circuit, trainer, steps)
         with open_event_log(self.url) as log:
             for role, key in ((Role.TRAINER, trainer), (Role.PROVER, prover)):
                 announce(log, self.home, role, key, role.value)
@@ -56,9 +56,6 @@ class Ledger:
                         with producer.transaction() as transaction:
                             for value in values[first : first + 500]:
                                 transaction.send(topic, b"", value, partition=0)
-
-    def _policy(self) -> Policy:
-        return self.home.policy()
 
     @staticmethod
     def _resigned(value: bytes, key: Any) -> bytes:
@@ -76,8 +73,8 @@ class Ledger:
                 runner.run_once(timeout=0.0)
             size = runner.tree.size
             runner.close()
-        if size != STEPS + 1:
-            raise RuntimeError(f"{size} entries, expected {STEPS + 1}")
+        if size != self.steps + 1:
+            raise RuntimeError(f"{size} entries, expected {self.steps + 1}")
         return time.perf_counter() - began
 
 

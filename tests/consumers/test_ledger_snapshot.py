@@ -170,7 +170,7 @@ def test_a_snapshot_made_under_another_policy_is_not_used(
     said(capsys)
     one.run(policy=replace(case.sound.home.policy(), circuits=frozenset({bytes(32)})))
     assert any("of another origin or policy" in line["message"] for line in said(capsys))
-    assert "not one that the policy allows" in one.made.letters()[-1].reason
+    assert any("not one that the policy allows" in letter.reason for letter in one.made.letters())
 
 
 def test_a_snapshot_is_not_used_where_the_tiles_are_behind_it(
