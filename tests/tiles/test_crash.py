@@ -93,7 +93,8 @@ def test_every_call_may_fail_from_inside(tmp_path: Path, monkeypatch: pytest.Mon
                         said = size
             except StorageError as error:
                 why = str(error)
-        assert not failed or "No space left on device" in why
+        passed_over = name == "mkdir" and not why  # of a folder that is there already
+        assert not failed or passed_over or "No space left on device" in why
         assert signer.check(DirectorySource(folder)).head.size >= said
         signer.folder(folder, *(s for s in SIZES if s > said))
         assert files(folder) == reference
