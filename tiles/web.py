@@ -16,6 +16,7 @@ from tiles.base import Source, WrongFileError
 from zk_autograd.errors import StorageError, UsageError
 
 _SECONDS = 30.0
+_BODY_SECONDS = 120.0
 _ATTEMPTS = 4
 _PAUSE = 0.25
 
@@ -72,7 +73,7 @@ class WebSource(Source):
         if answer.status >= 500 or answer.status == 429:
             raise _TransientError(f"the server answers {answer.status}")
         if answer.status in (404, 410):
-            if len(answer.read(cap + 1)) > cap:
+            if len(self._body(answer, cap + 1)) > cap:
                 self._drop()
             return None
         if answer.status != 200:
@@ -81,7 +82,7 @@ class WebSource(Source):
             raise StorageError(f"{self.name}/{path}: expected status 200, the server answers {answer.status}{hint}")
         coding = answer.headers.get("Content-Encoding", "identity").lower()
         most = cap if coding == "identity" else cap + cap // 100 + 64  # bytes that do not pack grow a little
-        data = answer.read(most + 1)
+        data = self._body(answer, most + 1)
         if len(data) > most:
             self._drop()
             raise WrongFileError(f"{self.name}/{path}: expected at most {cap} bytes")
@@ -92,6 +93,18 @@ class WebSource(Source):
         if coding != "identity":
             raise StorageError(f"{self.name}/{path}: expected no Content-Encoding but gzip, got {coding[:40]!r}")
         return data
+
+    def _body(self, answer: http.client.HTTPResponse, most: int) -> bytes:
+        """The first bytes of the body, at most so many, in a bounded time however slowly they come."""
+        until, parts, size = time.monotonic() + _BODY_SECONDS, [], 0
+        while size < most and (part := answer.read1(min(65536, most - size))):
+            parts.append(part)
+            size += len(part)
+            if time.monotonic() > until:
+                raise _TransientError(f"its body takes more than {_BODY_SECONDS:g} seconds")
+        if answer.length == 0:
+            answer.read(0)  # the connection can be used again
+        return b"".join(parts)
 
     def _unpacked(self, path: str, packed: bytes, cap: int) -> bytes:
         unpack = zlib.decompressobj(wbits=31)

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeAlias
 
@@ -26,19 +26,30 @@ def when_open(port: int, seconds: float = 30.0) -> None:
 
 
 @contextmanager
-def answering(answer: Callable[[str], Answer]) -> Iterator[str]:
-    """A web server that answers each path as it is told to."""
+def answering(answer: Callable[[str], Answer], ports: list[int] | None = None) -> Iterator[str]:
+    """A web server that answers each path as it is told to.
+
+    A body of a subclass of bytes is sent byte by byte. ``ports`` is given the client's port of each request.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             status, headers, body = answer(self.path)
+            if ports is not None:
+                ports.append(self.client_address[1])
             self.send_response(status)
             for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            if type(body) is bytes:
+                self.wfile.write(body)
+                return
+            with suppress(OSError):  # the client may have had enough
+                for byte in body:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.05)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,29 @@ def test_a_server_that_is_busy_is_asked_again() -> None:
     answers: list[Answer] = [(503, {}, b""), (429, {}, b""), (200, {}, b"at last")]
     with answering(lambda _: answers.pop(0)) as url, open_source(url) as source:
         assert source.read("checkpoint", 100) == b"at last"
+
+
+def test_a_server_that_lets_its_answer_drip_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiles.web._BODY_SECONDS", 0.3)
+    monkeypatch.setattr("tiles.web._ATTEMPTS", 1)
+
+    class Drip(bytes):
+        """Sent byte by byte."""
+
+    with answering(lambda _: (200, {}, Drip(100))) as url, open_source(url) as source:
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="its body takes more than"):
+            source.read("checkpoint", 100)
+        assert time.monotonic() - began < 5
+
+
+def test_a_connection_is_used_again() -> None:
+    ports: list[int] = []
+    with answering(lambda path: (200, {}, path.encode()), ports) as url, open_source(url) as source:
+        for i in range(5):
+            assert source.read(f"tile/{i}", 100) == f"/tile/{i}".encode()
+    assert len(ports) == 5
+    assert len(set(ports)) == 1
 
 
 def test_a_file_that_is_not_there_is_none_however_long_the_page_that_says_so() -> None:
