@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help env demo test lint bench kafka kafka-down fuzz fuzz-circuits chaos soak large-run clean
+.PHONY: help env demo test lint bench kafka kafka-down fuzz fuzz-circuits chaos crash soak large-run big-log clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -49,11 +49,17 @@ fuzz-circuits: env  ## a million steps and lies at the ends of every range, thro
 chaos: env  ## 100 SIGKILLs of consumers on real Kafka
 	$(BIN)/python -m pytest -m slow tests/pipeline -k chaos -s
 
+crash: env  ## kill the tile writer, or fail its calls, at every system call (needs strace; about 20 minutes)
+	$(BIN)/python -m tests.tiles.crashing
+
 soak: env  ## the slow tests: full cross products, long runs
 	$(BIN)/python -m pytest -m slow
 
 large-run: env  ## a million parameters, sampled proving, real Kafka, audited (about 12 minutes)
 	$(BIN)/python scripts/large_run.py
+
+big-log: env  ## ten million entries built, served, checked and gone on with (4 GB of disk, about 20 minutes)
+	$(BIN)/python scripts/big_log.py
 
 clean:  ## remove what the targets made, but for .venv
 	rm -rf .demo .large-run .pytest_cache .mypy_cache .ruff_cache build dist

@@ -15,6 +15,9 @@ BENCHES = {
     "fold": ("bench.fold", "run"),
     "audit": ("bench.audit", "run"),
     "optim": ("bench.optim", "run"),
+    "append": ("bench.append", "run"),
+    "tlog-proofs": ("bench.tlog_proofs", "run"),
+    "restart": ("bench.restart", "run"),
 }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from anchor import ReceiptFacts, require_beacon, verify_receipt
-from ledger.tree import Tree
+from ledger.tree import GrowingTree
 from schemas.events import Anchored
 from zk_autograd.errors import VerificationError
 from zk_autograd.policy import Policy
 
 
-def verified_receipt(event: Anchored, tree: Tree) -> ReceiptFacts:
+def verified_receipt(event: Anchored, tree: GrowingTree) -> ReceiptFacts:
     """What the receipt proves, under the identity that the event names.
 
     Left to the caller: whether that identity is one to rely on.

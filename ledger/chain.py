@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeAlias
 
+from ledger.steps import Steps
 from schemas.events import Block, Group, ProofAttached, RunFinished, RunStarted, StepCommitted
 from schemas.signing import Opened
 from zk_autograd.errors import FormatError, VerificationError
@@ -49,18 +50,20 @@ class RunChain:
 
     Attributes:
         run_id: id of the RunStarted event.
-        start: that event.
+        start: that event; ``opened``: as it came.
         groups: its parameter groups' rules.
         formats: the fixed-point format of each of its blocks before the first step; see :meth:`formats_after`.
-        steps: the StepCommitted events in order; ``steps[i]`` is step ``i + 1``.
+        steps: the StepCommitted events in order; ``steps[i]`` is step ``i + 1``. Only :meth:`forget` forgets any.
+        changes: of the steps those that changed scales.
         finished: the RunFinished event, once there.
     """
 
     def __init__(self, opened: Opened[RunStarted], circuit: Circuit) -> None:
         """Raises VerificationError if the start is not about ``circuit`` or declares what no step could follow."""
         start = opened.event
-        self.run_id, self.start, self.key_id, self.circuit = opened.event_id, start, opened.key_id, circuit
-        self.steps: list[Opened[StepCommitted]] = []
+        self.opened, self.start, self.circuit = opened, start, circuit
+        self.run_id, self.key_id = opened.event_id, opened.key_id
+        self.steps = Steps()
         self.finished: Opened[RunFinished] | None = None
         self._head = opened.event_id
         declared = (
@@ -87,6 +90,7 @@ class RunChain:
             raise VerificationError(f"run {self.name}: its start declares what cannot be: {error}") from None
         self._check_layout(start)
         self._changes: list[tuple[int, tuple[Scale, ...]]] = [(0, tuple((fmt, UNCHANGED) for fmt in self.formats))]
+        self.changes: list[Opened[StepCommitted]] = []
         self._ends = list(accumulate(block.shards for block in start.blocks))
 
     def _group(self, group: Group) -> GroupRule:
@@ -148,9 +152,11 @@ class RunChain:
             raise VerificationError(f"{where}: comes after the run's end")
         # 3. predecessor
         if event.previous != self._head:
-            if any(opened.event_id == s.event_id for s in self.steps):
+            if any(opened.event_id == s.event_id for s in self.steps.kept):
                 raise VerificationError(f"{where}: repeated")
-            known = {self.run_id, *(s.event_id for s in self.steps)}
+            if isinstance(event, StepCommitted) and event.step <= self.steps.forgotten:
+                raise VerificationError(f"{where}: repeated, or forks the chain: this step entered long ago")
+            known = {self.run_id, *(s.event_id for s in self.steps.kept)}
             kind = "forks the chain" if event.previous in known else "leaves a gap"
             raise VerificationError(
                 f"{where}: {kind}: expected predecessor {self._head.hex()[:12]}, got {event.previous.hex()[:12]}"
@@ -321,15 +327,37 @@ class RunChain:
             self.finished = opened  # type: ignore[assignment]
         else:
             self.steps.append(opened)  # type: ignore[arg-type]
-            self._keep_formats(opened.event)
+            self._keep_formats(opened)  # type: ignore[arg-type]
         self._head = opened.event_id
 
-    def _keep_formats(self, event: StepCommitted) -> None:
+    def _keep_formats(self, opened: Opened[StepCommitted]) -> None:
+        event = opened.event
         if event.shifts:
             # A change that may not be is no change: what follows is held to the formats from before.
             with suppress(VerificationError, FormatError):
                 self._changes.append((event.step, self._scales(event)))
+                self.changes.append(opened)
 
     def state_root(self, step: int) -> bytes:
         """The state root after ``step``; step 0 is the genesis."""
-        return self.start.state_root if step == 0 else self.steps[step - 1].event.state_root
+        return self.start.state_root if step == 0 else self.steps.state_root(step)
+
+    def forget(self, count: int) -> None:
+        """Keeps no more of the first ``count`` steps than a ledger needs to go on; see :class:`ledger.steps.Steps`."""
+        self.steps.forget(count, self.start.epoch_steps)
+
+    def resume(
+        self, steps: Steps, changes: Sequence[Opened[StepCommitted]], kept: Sequence[Opened[StepCommitted]]
+    ) -> None:
+        """Goes on where another chain of this run was.
+
+        Args:
+            steps: what it had forgotten, and nothing kept.
+            changes: of the forgotten steps those that changed scales.
+            kept: the steps that followed.
+        """
+        self.steps = steps
+        for opened in changes:
+            self._keep_formats(opened)
+        for opened in kept:
+            self.append(opened)

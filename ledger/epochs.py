@@ -8,6 +8,7 @@ beginning.
 from __future__ import annotations
 
 from ledger.chain import RunChain
+from ledger.frontier import Frontier
 from ledger.tree import Tree
 from schemas.events import EpochClosed
 from zk_autograd.errors import UsageError
@@ -30,7 +31,7 @@ def ends_epoch(chain: RunChain, step: int) -> bool:
     return step % size == 0 or (chain.finished is not None and chain.finished.event.steps == step)
 
 
-def epoch_closed(chain: RunChain, last: int, entries: Tree) -> EpochClosed:
+def epoch_closed(chain: RunChain, last: int, entries: Tree | Frontier) -> EpochClosed:
     """The entry that closes the epoch whose last step is ``last``.
 
     Args:

@@ -22,8 +22,8 @@ from typing import TypeAlias
 from ledger.chain import RunChain
 from ledger.entries import NO_CHALLENGE, Entry, leaf_data, run_closed, run_opened, step_proven
 from ledger.epochs import ends_epoch, epoch_closed
+from ledger.frontier import Frontier
 from ledger.sampling import Beacon, Draw, Receipt
-from ledger.tree import Tree
 from schemas.events import (
     EnclaveAttested,
     EpochClosed,
@@ -42,6 +42,8 @@ from zk_autograd.proofs.base import Circuit, Commitments
 FindCircuit: TypeAlias = Callable[[bytes], Circuit]
 VerifyProof: TypeAlias = Callable[[Circuit, bytes, tuple[int, ...]], Commitments]
 CheckBeacon: TypeAlias = Callable[[str], None]
+KEPT = 256
+"""Steps that are kept after they entered, so that a late copy or fork is refused with its reason."""
 
 
 def no_beacon(identity: str) -> None:
@@ -56,7 +58,7 @@ class _Run:
     closed: bool = False
     proofs: dict[int, dict[int, bytes]] = field(default_factory=dict)
     """step -> shard -> proof event id, for steps that have not entered."""
-    epoch: Tree = field(default_factory=Tree)
+    epoch: Frontier = field(default_factory=Frontier)
     """Over the entries of the open epoch's steps."""
     leaves: dict[int, int] = field(default_factory=dict)
     """step -> index of its StepRecorded, for steps that have not entered."""
@@ -69,13 +71,32 @@ class _Run:
         return self.entered + len(self.leaves)
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What is kept of a run that is closed."""
+
+    key_id: bytes
+    steps: int
+
+    def refuse(self, opened: Opened[StepCommitted | RunFinished]) -> None:
+        """Raises VerificationError: nothing follows a run's end."""
+        event = opened.event
+        what = f"step {event.step}" if isinstance(event, StepCommitted) else "the end"
+        why = (
+            "comes after the run's end"
+            if opened.key_id == self.key_id
+            else "signed by another key than the run's start"
+        )
+        raise VerificationError(f"run {event.run_id.hex()[:12]}, {what}: {why}")
+
+
 @dataclass
 class _Replayed:
     """What the log holds of a run already."""
 
     entered: int = 0
     closed: bool = False
-    epoch: Tree = field(default_factory=Tree)
+    epoch: Frontier = field(default_factory=Frontier)
     leaves: dict[int, int] = field(default_factory=dict)
 
 
@@ -93,26 +114,35 @@ class Fold:
         self._beacons: dict[str, Beacon] = {}
         self._size = 0  # of the log
         self._runs: dict[bytes, _Run] = {}
+        self._ended: dict[bytes, Ended] = {}
+        self._sampled = False  # whether there was a sampled run
         self._replayed: dict[bytes, _Replayed] = {}
 
     def replay(self, entry: Entry) -> None:
-        """Takes an entry that is in the log already, before any event: its proofs are not verified again."""
-        run = self._replayed.setdefault(entry.run_id, _Replayed())
+        """Takes an entry that is in the log already, before the events that led to it.
+
+        The proofs are not verified again.
+        """
+        run = self._runs.get(entry.run_id) or self._replayed.setdefault(entry.run_id, _Replayed())
         if isinstance(entry, StepRecorded):
             run.leaves[entry.step] = self._size
         elif isinstance(entry, StepProven):
             run.entered = entry.step
             run.leaves.pop(entry.step, None)
-            run.epoch.append(leaf_data(entry))
+            if isinstance(run, _Replayed) or run.chain.start.epoch_steps:
+                run.epoch.append(leaf_data(entry))
+            if isinstance(run, _Run):
+                run.proofs.pop(entry.step, None)
+                run.drawn.pop(entry.step, None)
         elif isinstance(entry, EpochClosed):
-            run.epoch = Tree()
+            run.epoch = Frontier()
         run.closed = isinstance(entry, RunClosed)
         self._size += 1
 
     @property
     def draws(self) -> bool:
         """Whether a sampled run is there, so that receipts matter: all of them, from the first on."""
-        return any(run.chain.start.sampled for run in self._runs.values())
+        return self._sampled
 
     def receipt(self, facts: Receipt) -> None:
         """Takes an anchor's receipt that has been verified, and of which the root is this log's.
@@ -143,12 +173,14 @@ class Fold:
             return []
         if isinstance(event, RunStarted):
             return self._start(opened)  # type: ignore[arg-type]
+        if event.run_id in self._ended:
+            self._ended[event.run_id].refuse(opened)  # type: ignore[arg-type]
         run = self._run(event.run_id)
         run.chain.check_link(opened)  # type: ignore[arg-type]
         if isinstance(event, StepCommitted):
             run.chain.check_public(event)
         run.chain.append(opened)  # type: ignore[arg-type]
-        return self._advance(run)
+        return self._advanced(run)
 
     def proof_event(self, opened: Opened[ProofAttached]) -> list[Entry]:
         """Folds an event of the topic ``proofs`` whose signature has been checked; returns the entries it completes.
@@ -157,6 +189,9 @@ class Fold:
             VerificationError: the proof is refused; the fold is as before.
         """
         proof = opened.event
+        ended = self._ended.get(proof.run_id)
+        if ended is not None and proof.step <= ended.steps:
+            return []
         run = self._run(proof.run_id)
         chain = run.chain
         if proof.step <= run.entered or proof.shard in run.proofs.get(proof.step, {}):
@@ -180,25 +215,29 @@ class Fold:
         found = self._verify(chain.circuit, proof.proof, chain.public_of(proof.step, proof.shard))
         chain.check_place(proof, found)
         run.proofs.setdefault(proof.step, {})[proof.shard] = opened.event_id
-        return self._advance(run)
+        return self._advanced(run)
 
     def _run(self, run_id: bytes) -> _Run:
         try:
             return self._runs[run_id]
         except KeyError:
-            raise VerificationError(f"run {run_id.hex()[:12]}: no such run has started") from None
+            name = f"run {run_id.hex()[:12]}"
+            if run_id in self._ended:
+                raise VerificationError(f"{name}: it ended after {self._ended[run_id].steps} steps") from None
+            raise VerificationError(f"{name}: no such run has started") from None
 
     def _start(self, opened: Opened[RunStarted]) -> list[Entry]:
-        if opened.event_id in self._runs:
+        if opened.event_id in self._runs or opened.event_id in self._ended:
             raise VerificationError(f"run {opened.event_id.hex()[:12]}: started twice")
         chain = RunChain(opened, self._find(opened.event.circuit_id))
         if chain.start.sampled:
             self._check_beacon(chain.start.beacon)
+            self._sampled = True
         was = self._replayed.pop(opened.event_id, None)
         if was is None:
             self._runs[opened.event_id] = _Run(chain)
             return self._appended([run_opened(chain)])
-        epoch = was.epoch if chain.start.epoch_steps else Tree()
+        epoch = was.epoch if chain.start.epoch_steps else Frontier()
         self._runs[opened.event_id] = _Run(chain, was.entered, was.closed, epoch=epoch, leaves=was.leaves)
         return []
 
@@ -224,6 +263,15 @@ class Fold:
                 step = run.recorded + 1
                 run.leaves[step] = self._size
                 out += self._appended([StepRecorded(chain.run_id, step, chain.steps[step - 1].event_id)])
+        return out
+
+    def _advanced(self, run: _Run) -> list[Entry]:
+        """What has become complete; of what entered, no more is kept than is needed."""
+        out, chain = self._advance(run), run.chain
+        chain.forget(min(run.entered, len(chain.steps)) - KEPT)
+        if run.closed and chain.finished is not None and run.entered == len(chain.steps):
+            self._ended[chain.run_id] = Ended(chain.key_id, run.entered)
+            del self._runs[chain.run_id]
         return out
 
     def _advance(self, run: _Run) -> list[Entry]:
@@ -253,5 +301,5 @@ class Fold:
         if not run.epoch.size or run.entered > len(run.chain.steps) or not ends_epoch(run.chain, run.entered):
             return []
         entry = epoch_closed(run.chain, run.entered, run.epoch)
-        run.epoch = Tree()
+        run.epoch = Frontier()
         return self._appended([entry])

@@ -1,63 +1,42 @@
 """The log's append-only Merkle tree (RFC 6962): appends in constant time on average, proofs for every past size.
 
-Only hashes are kept, 64 bytes a leaf: for each height the perfect subtrees' hashes, left to right. A tree of any
-earlier size is made of these, so its root and its proofs need no leaf data and no more than O(log^2 n) steps.
+A tree of any size is made of the hashes of its perfect subtrees, so its root and its proofs need no leaf data and no
+more than O(log^2 n) steps. Where these hashes are is for the subclass: :class:`Tree` keeps them in memory, 64 bytes a
+leaf; :class:`ledger.tiled.TiledTree` has them in the log's tiles.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from zk_autograd.errors import UsageError
 from zk_autograd.merkle import EMPTY_ROOT, HASH_BYTES, leaf_hash, node_hash, verify_consistency
 
-__all__ = ["Tree", "verify_consistency"]
+__all__ = ["GrowingTree", "Tree", "verify_consistency"]
 
 
-class Tree:
+class GrowingTree(ABC):
     """An append-only Merkle tree. Not safe for use by several threads at once."""
 
-    __slots__ = ("_levels",)
-
-    def __init__(self, leaf_datas: Iterable[bytes] = ()) -> None:
-        self._levels: list[bytearray] = [bytearray()]
-        for data in leaf_datas:
-            self.append(data)
+    __slots__ = ()
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Number of leaves."""
-        return len(self._levels[0]) // HASH_BYTES
 
+    @abstractmethod
     def append(self, leaf_data: bytes) -> int:
         """Add a leaf; returns its index."""
-        return self.append_hash(leaf_hash(leaf_data))
 
-    def append_hash(self, leaf: bytes) -> int:
-        """Add a leaf of which only the leaf hash is at hand; returns its index."""
-        if len(leaf) != HASH_BYTES:
-            raise UsageError(f"tree: expected a leaf hash of {HASH_BYTES} bytes, got {len(leaf)}")
-        index = self.size
-        level, position, node = 0, index, leaf
-        while True:
-            self._levels[level] += node
-            if not position & 1:
-                return index
-            node = node_hash(self.node(level, position - 1), node)
-            level, position = level + 1, position >> 1
-            if level == len(self._levels):
-                self._levels.append(bytearray())
-
+    @abstractmethod
     def node(self, level: int, index: int) -> bytes:
         """Hash of the ``index``-th perfect subtree of ``2**level`` leaves (level 0: the leaf hashes).
 
         Raises:
             UsageError: that subtree is not full yet.
         """
-        start = index * HASH_BYTES
-        if level < 0 or index < 0 or level >= len(self._levels) or start >= len(self._levels[level]):
-            raise UsageError(f"tree: no full subtree {index} at level {level} in a tree of {self.size} leaves")
-        return bytes(self._levels[level][start : start + HASH_BYTES])
 
     def root(self) -> bytes:
         """Root over all leaves."""
@@ -137,6 +116,48 @@ class Tree:
         while subtrees:
             computed = node_hash(subtrees.pop(), computed)
         return computed
+
+
+class Tree(GrowingTree):
+    """A tree in memory, 64 bytes a leaf: for each height the perfect subtrees' hashes, left to right."""
+
+    __slots__ = ("_levels",)
+
+    def __init__(self, leaf_datas: Iterable[bytes] = ()) -> None:
+        self._levels: list[bytearray] = [bytearray()]
+        for data in leaf_datas:
+            self.append(data)
+
+    @property
+    def size(self) -> int:
+        """Number of leaves."""
+        return len(self._levels[0]) // HASH_BYTES
+
+    def append(self, leaf_data: bytes) -> int:
+        """Add a leaf; returns its index."""
+        return self.append_hash(leaf_hash(leaf_data))
+
+    def append_hash(self, leaf: bytes) -> int:
+        """Add a leaf of which only the leaf hash is at hand; returns its index."""
+        if len(leaf) != HASH_BYTES:
+            raise UsageError(f"tree: expected a leaf hash of {HASH_BYTES} bytes, got {len(leaf)}")
+        index = self.size
+        level, position, node = 0, index, leaf
+        while True:
+            self._levels[level] += node
+            if not position & 1:
+                return index
+            node = node_hash(self.node(level, position - 1), node)
+            level, position = level + 1, position >> 1
+            if level == len(self._levels):
+                self._levels.append(bytearray())
+
+    def node(self, level: int, index: int) -> bytes:
+        """See :meth:`GrowingTree.node`."""
+        start = index * HASH_BYTES
+        if level < 0 or index < 0 or level >= len(self._levels) or start >= len(self._levels[level]):
+            raise UsageError(f"tree: no full subtree {index} at level {level} in a tree of {self.size} leaves")
+        return bytes(self._levels[level][start : start + HASH_BYTES])
 
 
 def _split(count: int) -> int:

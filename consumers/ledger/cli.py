@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 
 from consumers.ledger.runner import LedgerRunner
+from consumers.ledger.snapshot import path_of
+from consumers.ledger.tools import ORIGIN, add_tools, run_fsck, run_rebuild
 from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
 from consumers.verifying import Verifiers
 from schemas.events import Role
 from schemas.wire import open_event_log
+from tiles import open_store
 from zk_autograd.cli import run_command
 from zk_autograd.home import Home
 from zk_autograd.proofs.store import CircuitStore
@@ -17,6 +21,8 @@ from zk_autograd.proofs.store import CircuitStore
 _EPILOG = """examples:
   zk-ledger                                     folds the home's log, and waits for more
   zk-ledger --log kafka://localhost:9092 --origin ledger.example.org/main
+  zk-ledger --tiles /srv/log                    publishes the log as files, too: for any web server
+  zk-ledger fsck /srv/log                       reads a published log whole; see zk-ledger fsck --help
 """
 
 
@@ -30,20 +36,28 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_common(p)
+    p.add_argument("--origin", default=ORIGIN, help="the log's name in its checkpoints (default: %(default)s)")
     p.add_argument(
-        "--origin", default="zk-autograd/ledger", help="the log's name in its checkpoints (default: %(default)s)"
+        "--tiles", metavar="DIR|URL", help="publish the log as C2SP tiles to a folder or s3://bucket/prefix, too"
     )
+    add_tools(p)
     return p
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.command:
+        return run_fsck(args) if args.command == "fsck" else run_rebuild(args)
     home, report = Home(args.home), Reporter(args.json)
     policy = policy_of(args)
     key = home.signing_key("LEDGER")
-    with open_event_log(log_url(args)) as log, Verifiers() as verify:
+    with ExitStack() as stack:
+        log = stack.enter_context(open_event_log(log_url(args)))
+        verify = stack.enter_context(Verifiers())
+        tiles = stack.enter_context(open_store(args.tiles)) if args.tiles else None
         announce(log, home, Role.LEDGER, key, "zk-ledger-announce")
         circuits = CircuitStore(home.path, policy.circuits)
-        runner = LedgerRunner(log, policy, key, args.origin, circuits, verify, report)
+        snapshot = path_of(home.path / "snapshots", args.origin, log.url) if tiles else None
+        runner = LedgerRunner(log, policy, key, args.origin, circuits, verify, report, tiles, snapshot)
         try:
             report(f"ledger {args.origin} at size {runner.tree.size}, log {log.url}", size=runner.tree.size)
             idle = Idle(args.idle_exit)

@@ -1,27 +1,29 @@
 """The ledger's I/O: reads the topics, folds, signs checkpoints, writes both in one transaction.
 
 Its state is the log itself. A new instance first fences the old one off (same transactional id), then reads the topic
-``ledger`` to its end: what is there stays, nothing is merged in.
+``ledger`` to its end (from a snapshot on, if there is one that holds): what is there stays, nothing is merged in. What
+is in the log is published as tiles, if it is to be, and never before.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 from consumers.dead_letters import dead_letter
+from consumers.ledger.standing import Beginning, Standing
 from consumers.options import Reporter
 from consumers.receipts import check_beacon, verified_receipt
-from ledger.checkpoint import sign_checkpoint, verify_checkpoint
+from ledger.checkpoint import sign_checkpoint
 from ledger.entries import Entry, leaf_data
 from ledger.fold import FindCircuit, Fold, VerifyProof
-from ledger.note import VerifierKey
-from ledger.tree import Tree
+from ledger.tree import GrowingTree
 from schemas.events import (
     Anchored,
     CheckpointIssued,
-    DeadLetter,
     EpochClosed,
     ProofAttached,
     Role,
@@ -30,15 +32,17 @@ from schemas.events import (
     StepProven,
     StepRecorded,
 )
-from schemas.keyring import KeyRing
-from schemas.signing import decode_unverified, open_signed, seal
-from zk_autograd.errors import DecodeError, UsageError, VerificationError, ZkAutogradError
+from schemas.signing import decode_unverified, seal
+from tiles import Store
+from zk_autograd.errors import DecodeError, UsageError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog, Producer, Reader, Record
 from zk_autograd.policy import Policy
 from zk_autograd.tee.keys import SigningKey
 
 TRANSACTIONAL_ID = "zk-ledger"
 BATCH = 200
+SAVE_EVERY, SAVE_SECONDS = 5000, 60.0
+"""A snapshot is written after so many records, or, if there were any, so long after the last one."""
 
 
 @dataclass
@@ -52,20 +56,26 @@ class LedgerRunner:
     find_circuit: FindCircuit
     verify: VerifyProof
     report: Reporter
-    tree: Tree = field(default_factory=Tree)
+    tiles: Store | None = None
+    snapshot: Path | None = None
+    save_every: int = SAVE_EVERY
 
     def __post_init__(self) -> None:
         self._check_ours()  # before anybody is fenced off
         # Opening the producer fences an older instance off: from here on nobody else appends.
         self._producer: Producer = self.log.producer(TRANSACTIONAL_ID)
-        self._fold = Fold(self.find_circuit, self.verify, lambda identity: check_beacon(identity, self.policy))
-        self._ring = KeyRing(self.policy)
-        self._verifier = VerifierKey(self.origin, self.key.public_key)
-        self._buried = self._dead_letters()
-        self._rebuild()
-        self._steps: Reader = self.log.reader(["steps"])
-        self._proofs: Reader = self.log.reader(["proofs"])
+        self._at: Standing = Beginning(
+            self.log, self.policy, self.key, self.origin, self.report, self.tiles, self.snapshot,
+            lambda: Fold(self.find_circuit, self.verify, lambda identity: check_beacon(identity, self.policy)),
+        ).standing()  # fmt: skip
+        self.tree: GrowingTree = self._at.tree
+        self._steps = self._reader("steps")
+        self._proofs = self._reader("proofs")
         self._anchors: Reader | None = None  # while no sampled run is there
+        self._unsaved, self._saved_at = 0, time.monotonic()
+
+    def _reader(self, topic: str) -> Reader:
+        return self.log.reader([topic], {place: n for place, n in self._at.offsets.items() if place[0] == topic})
 
     def _check_ours(self) -> None:
         """Raises UsageError if the log was begun under another key."""
@@ -82,70 +92,6 @@ class LedgerRunner:
                 f"this log's entries are by another key ({others.hex()[:12]}), none by this home's ledger key "
                 f"({self.key.key_id.hex()[:12]}): run the ledger with the key that began the log, or start another log"
             )
-
-    def _rebuild(self) -> None:
-        """Takes over the log as it stands: what this key signed, each entry once. The rest is not the ledger's.
-
-        Raises:
-            UsageError: it was written under another origin, or entries are missing: refuse rather than fork.
-        """
-        keys, seen = {self.key.key_id: self.key.public_key}, set()
-        with self.log.reader(["ledger"]) as reader:
-            for record in reader.read_to_end():
-                try:
-                    opened = open_signed("ledger", record.value, keys)
-                except (DecodeError, VerificationError) as error:
-                    self.report(f"passed over ledger/{record.partition}@{record.offset}: {error}", noise=record.offset)
-                    continue
-                if opened.event_id not in seen:  # anyone who may write can play an entry again
-                    seen.add(opened.event_id)
-                    self.tree.append(opened.body)
-                    self._fold.replay(opened.event)  # type: ignore[arg-type]
-        size = self._signed_size(keys)
-        if size != self.tree.size:
-            raise UsageError(
-                f"the topic ledger has {self.tree.size} entries, its newest checkpoint {size}: entries were removed or "
-                "altered; audit the log before anything is added to it"
-            )
-
-    def _signed_size(self, keys: dict[bytes, bytes]) -> int:
-        """The size of the newest checkpoint; UsageError if one is not of this tree or origin."""
-        newest = 0
-        with self.log.reader(["checkpoints"]) as reader:
-            for record in reader.read_to_end():
-                try:
-                    issued = open_signed("checkpoints", record.value, keys).event
-                except (DecodeError, VerificationError) as error:
-                    place = f"checkpoints/{record.partition}@{record.offset}"
-                    self.report(f"passed over {place}: {error}", noise=record.offset)
-                    continue
-                assert isinstance(issued, CheckpointIssued)
-                try:
-                    head = verify_checkpoint(issued.note, self.origin, [self._verifier])
-                except (DecodeError, VerificationError) as error:
-                    raise UsageError(
-                        f"a checkpoint is not this ledger's ({error}); give the --origin and key that began it"
-                    ) from None
-                if head.size > self.tree.size or self.tree.root_at(head.size) != head.root:
-                    raise UsageError(
-                        f"the topic ledger does not match its own checkpoint of size {head.size}: entries were "
-                        "removed or altered; audit the log before anything is added to it"
-                    )
-                newest = max(newest, head.size)
-        return newest
-
-    def _dead_letters(self) -> set[tuple[str, int, int]]:
-        """What this role has refused already, so that a restart does not say it twice."""
-        keys, found = {self.key.key_id: self.key.public_key}, set()
-        with self.log.reader(["dead-letters"]) as reader:
-            for record in reader.read_to_end():
-                try:
-                    event = open_signed("dead-letters", record.value, keys).event
-                except (DecodeError, VerificationError):
-                    continue
-                if isinstance(event, DeadLetter):
-                    found.add((event.source_topic, event.partition, event.offset))
-        return found
 
     def run_once(self, timeout: float) -> list[Entry]:
         """Takes what is new, at most one batch of proofs, and publishes the entries it completes.
@@ -164,7 +110,20 @@ class LedgerRunner:
                 done, entries, refused = done + entries, [], []
         if entries or refused:
             self._publish(entries, refused)
+        self._save_if_due()
         return done + entries
+
+    def _save_if_due(self) -> None:
+        """Everything that was taken has been published: what is known now can be put down."""
+        due = self._unsaved >= self.save_every or time.monotonic() - self._saved_at >= SAVE_SECONDS
+        if self.snapshot is None or self.tiles is None or not self._unsaved or not due:
+            return
+        try:
+            if size := self._at.save(self.snapshot, self.key, self.policy):
+                self.report(f"snapshot at size {self.tree.size}, {size} bytes", saved=self.tree.size)
+        except UsageError as error:
+            self.report(f"no snapshot: {error}", unsaved=str(error))
+        self._unsaved, self._saved_at = 0, time.monotonic()
 
     def _inputs(self, proofs: list[Record]) -> Iterator[Record]:
         """What is new, causes first.
@@ -175,8 +134,8 @@ class LedgerRunner:
         # Receipts are read before the keys that they rest on, and taken after them.
         receipts = list(self._anchors.read_to_end()) if self._anchors else []
         yield from self._steps.read_to_end()
-        if self._anchors is None and self._fold.draws:
-            self._anchors = self.log.reader(["anchors"])
+        if self._anchors is None and self._at.fold.draws:
+            self._anchors = self._reader("anchors")
             receipts = list(self._anchors.read_to_end())
             yield from self._steps.read_to_end()
         for record in receipts:
@@ -186,23 +145,24 @@ class LedgerRunner:
     def _take_receipt(self, record: Record) -> None:
         """Receipts that do not hold are passed over: nobody's step may wait for a stranger's record."""
         try:
-            event = self._ring.open(record.topic, record.value).event
+            event = self._at.open(record).event
             assert isinstance(event, Anchored)
             facts = verified_receipt(event, self.tree)
             if facts.randomness is not None:
-                self._fold.receipt(facts)
+                self._at.fold.receipt(facts)
         except ZkAutogradError as error:
             self.report(f"passed over {record.topic}/{record.partition}@{record.offset}: {error}", noise=record.offset)
 
     def _take(self, record: Record, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
+        self._unsaved += 1
         try:
-            opened = self._ring.open(record.topic, record.value)
+            opened = self._at.open(record)
             if isinstance(opened.event, ProofAttached):
-                entries += self._fold.proof_event(opened)  # type: ignore[arg-type]
+                entries += self._at.fold.proof_event(opened)  # type: ignore[arg-type]
             else:
-                entries += self._fold.step_event(opened)  # type: ignore[arg-type]
+                entries += self._at.fold.step_event(opened)  # type: ignore[arg-type]
         except ZkAutogradError as error:
-            if (record.topic, record.partition, record.offset) not in self._buried:
+            if (record.topic, record.partition, record.offset) not in self._at.buried:
                 refused.append((record, error))
 
     def _publish(self, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
@@ -218,18 +178,20 @@ class LedgerRunner:
                 transaction.send("checkpoints", b"", seal("checkpoints", CheckpointIssued(note), self.key))
             for record, reason in refused:
                 transaction.send("dead-letters", b"", dead_letter(record, Role.LEDGER, reason, self.key))
+        if entries and self._at.publisher:  # what is published is in the log, for good
+            self._at.publisher.publish(note)
         for entry in entries:
             self.report(
                 f"leaf {self.tree.size - len(entries) + entries.index(entry)}: {_describe(entry)}", size=self.tree.size
             )
         for record, reason in refused:
-            self._buried.add((record.topic, record.partition, record.offset))
+            self._at.buried.add((record.topic, record.partition, record.offset))
             self.report(f"refused {record.topic}/{record.partition}@{record.offset}: {reason}", refused=str(reason))
 
     @property
     def waiting(self) -> int:
         """Committed steps that are not proven yet."""
-        return self._fold.waiting
+        return self._at.fold.waiting
 
     def close(self) -> None:
         """Closes readers and producer."""

@@ -41,3 +41,7 @@ class SealingError(ZkAutogradError):
 
 class AnchorError(ZkAutogradError):
     """An anchor backend failed or refused."""
+
+
+class StorageError(ZkAutogradError):
+    """The place of the log's tiles cannot be read or written, or holds something else than it should."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,9 +137,9 @@ def test_a_log_without_sampled_runs_does_not_read_the_anchors(fresh: Fresh, monk
     with open_event_log(fresh.log.url) as log:
         original = type(log).reader
 
-        def reader(self: EventLog, topics: list[str]) -> object:
+        def reader(self: EventLog, topics: list[str], *start: Any) -> object:
             opened.extend(topics)
-            return original(self, topics)
+            return original(self, topics, *start)
 
         monkeypatch.setattr(type(log), "reader", reader)
         runner = fresh.case.ledger(log)

@@ -52,6 +52,7 @@ from schemas.wire import open_event_log
 from tests.support.events import declared
 from tests.support.pipeline import ORIGIN
 from tests.support.sound_run import SoundRun
+from tiles import Store
 from zk_autograd.errors import DecodeError, VerificationError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog, Record
 from zk_autograd.home import Home
@@ -346,11 +347,14 @@ class Case:
                 runner.run_once(timeout=0.0)
             runner.close()
 
-    def ledger(self, log: EventLog) -> LedgerRunner:
-        """A ledger instance over ``log`` with this home's key and policy."""
+    def ledger(
+        self, log: EventLog, tiles: Store | None = None, snapshot: Path | None = None, policy: Policy | None = None
+    ) -> LedgerRunner:
+        """A ledger instance over ``log`` with this home's key and policy; it saves a snapshot whenever it can."""
         home, key = self.sound.home, self.insider.key("ledger")
-        circuits = CircuitStore(home.path, home.policy().circuits)
-        return LedgerRunner(log, home.policy(), key, ORIGIN, circuits, self.verify, Reporter(True))
+        chosen = policy or home.policy()
+        circuits = CircuitStore(home.path, chosen.circuits)
+        return LedgerRunner(log, chosen, key, ORIGIN, circuits, self.verify, Reporter(True), tiles, snapshot, 1)
 
     def proofs(self) -> dict[Slot, Record]:
         """The proofs' records by step and shard."""
