@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ledger.note import SignedNote, VerifierKey, decode_base64, parse_note, sign_note
+from ledger.note import SignedNote, VerifierKey, parse_note, sign_note
 from zk_autograd.errors import DecodeError, UsageError, VerificationError
 from zk_autograd.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
+from zk_autograd.note_keys import decode_base64
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 

@@ -6,13 +6,41 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from zk_autograd.errors import UsageError
+from zk_autograd.errors import DecodeError, UsageError
 from zk_autograd.files import read_capped
+from zk_autograd.note_keys import WitnessKey, require_distinct
 
 CLASSES = ("SIMULATED", "NITRO", "SEV_SNP")
 SRS_CLASSES = ("CEREMONY", "DEV")
-_KEYS = {"version", "evidence_classes", "roots", "srs_classes", "circuits", "ledger_keys", "anchors", "min_sampled"}
+_KEYS = {
+    "version", "evidence_classes", "roots", "srs_classes", "circuits", "ledger_keys", "anchors", "witnesses",
+    "min_sampled",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Witnesses:
+    """How many of which witnesses have to have cosigned the log.
+
+    Attributes:
+        quorum: so many, at least 1.
+        urls: each witness's key -> where a ledger asks it (or an empty string: it is not asked from here).
+    """
+
+    quorum: int
+    urls: dict[WitnessKey, str]
+
+    def __post_init__(self) -> None:
+        require_distinct(self.urls)
+        if not 1 <= self.quorum <= len(self.urls):
+            raise UsageError(f"witnesses: expected a quorum from 1 to {len(self.urls)}, the number of keys")
+
+    @property
+    def keys(self) -> tuple[WitnessKey, ...]:
+        """The witnesses that count."""
+        return tuple(self.urls)
 
 
 @dataclass(frozen=True)
@@ -26,6 +54,7 @@ class Policy:
     ledger_keys: raw public keys that may sign checkpoints; None means any attested ledger key.
     anchors: identity -> URI of the anchors that count (URI may be empty: receipts are then checked offline only);
         None means any that the log names, offline only.
+    witnesses: who has to have cosigned the log, and how many of them; None means that nobody has to.
     min_sampled: fewest shards of a step that have to be proven for a sampled run to be called sound; None means that
         every shard has to.
     first_use: no policy file was given: roots, circuits and keys are taken from the log, and the verdict says so.
@@ -37,6 +66,7 @@ class Policy:
     circuits: frozenset[bytes] | None = None
     ledger_keys: frozenset[bytes] | None = None
     anchors: dict[str, str] | None = None
+    witnesses: Witnesses | None = None
     min_sampled: int | None = None
     first_use: bool = False
 
@@ -54,6 +84,9 @@ class Policy:
             content["ledger_keys"] = sorted(k.hex() for k in self.ledger_keys)
         if self.anchors is not None:
             content["anchors"] = dict(sorted(self.anchors.items()))
+        if self.witnesses is not None:
+            urls = {str(key): url for key, url in self.witnesses.urls.items()}
+            content["witnesses"] = {"quorum": self.witnesses.quorum, "keys": dict(sorted(urls.items()))}
         if self.min_sampled is not None:
             content["min_sampled"] = self.min_sampled
         return json.dumps(content, indent=2) + "\n"
@@ -112,12 +145,52 @@ def load_policy(path: Path) -> Policy:
     min_sampled = content.get("min_sampled")
     if min_sampled is not None and not (type(min_sampled) is int and min_sampled >= 1):
         raise UsageError(f"policy {path}: min_sampled: expected a number of shards, at least 1")
-    return Policy(
+    policy = Policy(
         evidence_classes=names("evidence_classes", content.get("evidence_classes", []), CLASSES),
         roots={k: ids(f"roots.{k}", v) for k, v in roots.items()},
         srs_classes=names("srs_classes", content.get("srs_classes", ["CEREMONY"]), SRS_CLASSES),
         circuits=ids("circuits", content["circuits"]) if "circuits" in content else None,
         ledger_keys=ids("ledger_keys", content["ledger_keys"]) if "ledger_keys" in content else None,
         anchors=anchors,
+        witnesses=_witnesses(f"policy {path}: witnesses", content["witnesses"]) if "witnesses" in content else None,
         min_sampled=min_sampled,
     )
+    _require_outsiders(f"policy {path}: witnesses", policy)
+    return policy
+
+
+def _witnesses(where: str, value: object) -> Witnesses:
+    if not isinstance(value, dict) or set(value) != {"quorum", "keys"}:
+        raise UsageError(f'{where}: expected an object with "quorum" and "keys"')
+    quorum, keys = value["quorum"], value["keys"]
+    if type(quorum) is not int:
+        raise UsageError(f"{where}: quorum: expected a number of witnesses")
+    if not isinstance(keys, dict) or not all(isinstance(url, str) and _is_prefix(url) for url in keys.values()):
+        raise UsageError(
+            f"{where}: keys: expected an object of '<name>+<id>+<base64>' to the URL where it takes checkpoints "
+            "(http or https, without user, query and fragment; or an empty string)"
+        )
+    try:
+        return Witnesses(quorum, {WitnessKey.parse(text): url for text, url in keys.items()})
+    except (DecodeError, UsageError) as error:
+        raise UsageError(f"{where}: {error}") from None
+
+
+def _is_prefix(url: str) -> bool:
+    """Whether the URL is empty, or one that a path can be added to."""
+    if not url:
+        return True
+    if not (url.isascii() and url.isprintable()) or any(c in url for c in " ?#@\\"):
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _require_outsiders(where: str, policy: Policy) -> None:
+    """Raises UsageError if a ledger's own key is among the witnesses: it would watch itself."""
+    for key in policy.witnesses.keys if policy.witnesses else ():
+        if key.public_key in (policy.ledger_keys or ()):
+            raise UsageError(f"{where}: {key.name} has the key of a ledger (ledger_keys): it would watch itself")
