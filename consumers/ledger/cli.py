@@ -6,8 +6,10 @@ import argparse
 import sys
 
 from consumers.ledger.runner import LedgerRunner
+from consumers.ledger.witnesses import Cosigners
 from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
 from consumers.verifying import Verifiers
+from ledger.note import VerifierKey
 from schemas.events import Role
 from schemas.wire import open_event_log
 from zk_autograd.cli import run_command
@@ -25,7 +27,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="zk-ledger",
         description="Verify every proof, append steps in order once all their shards are proven, sign a checkpoint per "
-        "batch. One instance writes; a second one takes over and the first ends.",
+        "batch, and have it cosigned by the witnesses that the policy names. One instance writes; a second one takes "
+        "over and the first ends.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,9 +46,12 @@ def _run(args: argparse.Namespace) -> int:
     with open_event_log(log_url(args)) as log, Verifiers() as verify:
         announce(log, home, Role.LEDGER, key, "zk-ledger-announce")
         circuits = CircuitStore(home.path, policy.circuits)
-        runner = LedgerRunner(log, policy, key, args.origin, circuits, verify, report)
+        cosigners = Cosigners(policy.witnesses, report) if policy.witnesses else None
+        runner = LedgerRunner(log, policy, key, args.origin, circuits, verify, report, cosigners=cosigners)
         try:
+            vkey = str(VerifierKey(args.origin, key.public_key))
             report(f"ledger {args.origin} at size {runner.tree.size}, log {log.url}", size=runner.tree.size)
+            report(f"checkpoints verify under {vkey}", key=vkey)
             idle = Idle(args.idle_exit)
             while not idle.over:
                 if runner.run_once(timeout=0.5):
@@ -56,6 +62,8 @@ def _run(args: argparse.Namespace) -> int:
             f"size {runner.tree.size}, root {runner.tree.root().hex()}, {runner.waiting} steps unproven",
             waiting=runner.waiting,
         )
+        if lacking := [witness.name for witness in runner.uncosigned]:
+            report(f"the newest checkpoint is not cosigned by {', '.join(lacking)}", lacking=lacking)
     return 0
 
 

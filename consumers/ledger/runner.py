@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from consumers.dead_letters import dead_letter
+from consumers.ledger.witnesses import Cosigners
 from consumers.options import Reporter
 from consumers.receipts import check_beacon, verified_receipt
 from ledger.checkpoint import sign_checkpoint, verify_checkpoint
@@ -34,6 +35,7 @@ from schemas.keyring import KeyRing
 from schemas.signing import decode_unverified, open_signed, seal
 from zk_autograd.errors import DecodeError, UsageError, VerificationError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog, Producer, Reader, Record
+from zk_autograd.note_keys import WitnessKey
 from zk_autograd.policy import Policy
 from zk_autograd.tee.keys import SigningKey
 
@@ -53,8 +55,12 @@ class LedgerRunner:
     verify: VerifyProof
     report: Reporter
     tree: Tree = field(default_factory=Tree)
+    cosigners: Cosigners | None = None
+    """Who is asked to cosign each checkpoint; None: nobody."""
 
     def __post_init__(self) -> None:
+        self._note: str | None = None
+        """The newest checkpoint, with the cosignatures on it that are published."""
         self._check_ours()  # before anybody is fenced off
         # Opening the producer fences an older instance off: from here on nobody else appends.
         self._producer: Producer = self.log.producer(TRANSACTIONAL_ID)
@@ -131,7 +137,8 @@ class LedgerRunner:
                         f"the topic ledger does not match its own checkpoint of size {head.size}: entries were "
                         "removed or altered; audit the log before anything is added to it"
                     )
-                newest = max(newest, head.size)
+                if head.size >= newest:
+                    newest, self._note = head.size, issued.note
         return newest
 
     def _dead_letters(self) -> set[tuple[str, int, int]]:
@@ -164,7 +171,26 @@ class LedgerRunner:
                 done, entries, refused = done + entries, [], []
         if entries or refused:
             self._publish(entries, refused)
+        self._cosign()
         return done + entries
+
+    def _cosign(self) -> None:
+        """Publishes the newest checkpoint once more, when witnesses have cosigned it since.
+
+        Only what is published is shown to them: a tree that a crash undoes would be one that they hold for ever.
+        """
+        note = self.cosigners.cosign(self._note, self.tree) if self.cosigners and self._note else None
+        if note is None:
+            return
+        with self._producer.transaction() as transaction:
+            transaction.send("checkpoints", b"", seal("checkpoints", CheckpointIssued(note), self.key))
+        self._note = note
+        lacking = [key.name for key in self.uncosigned]
+        self.report(
+            f"cosigned at size {self.tree.size}" + (f", but not by {', '.join(lacking)}" if lacking else ""),
+            cosigned=self.tree.size,
+            lacking=lacking,
+        )
 
     def _inputs(self, proofs: list[Record]) -> Iterator[Record]:
         """What is new, causes first.
@@ -212,6 +238,7 @@ class LedgerRunner:
                     self.origin, self.tree.size, self.tree.root(), self.origin, self.key.sign, self.key.public_key
                 )
                 transaction.send("checkpoints", b"", seal("checkpoints", CheckpointIssued(note), self.key))
+                self._note = note
             for record, reason in refused:
                 transaction.send("dead-letters", b"", dead_letter(record, Role.LEDGER, reason, self.key))
         for entry in entries:
@@ -221,6 +248,11 @@ class LedgerRunner:
         for record, reason in refused:
             self._buried.add((record.topic, record.partition, record.offset))
             self.report(f"refused {record.topic}/{record.partition}@{record.offset}: {reason}", refused=str(reason))
+
+    @property
+    def uncosigned(self) -> list[WitnessKey]:
+        """The witnesses that were to be asked and have not cosigned the newest checkpoint."""
+        return self.cosigners.lacking(self._note) if self.cosigners and self._note else []
 
     @property
     def waiting(self) -> int:

@@ -41,3 +41,7 @@ class SealingError(ZkAutogradError):
 
 class AnchorError(ZkAutogradError):
     """An anchor backend failed or refused."""
+
+
+class WitnessError(ZkAutogradError):
+    """A witness cannot be reached, or refuses to cosign."""
