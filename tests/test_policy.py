@@ -84,7 +84,7 @@ def test_an_entry_that_is_there_twice_is_refused(tmp_path: Path, text: str) -> N
         load(tmp_path, text.replace("%s", ID))
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("version", [0, 2, "1", None, [1], True, 1.0])
 def test_another_version_is_refused(tmp_path: Path, version: object) -> None:
     with pytest.raises(UsageError, match='"version": 1'):
         load(tmp_path, FULL | {"version": version})

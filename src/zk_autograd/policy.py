@@ -14,6 +14,9 @@ from zk_autograd.note_keys import WitnessKey, require_distinct
 
 CLASSES = ("SIMULATED", "NITRO", "SEV_SNP")
 SRS_CLASSES = ("CEREMONY", "DEV")
+MAX_BYTES = 1 << 20
+"""Largest policy file read."""
+
 _KEYS = {
     "version", "evidence_classes", "roots", "srs_classes", "circuits", "ledger_keys", "anchors", "witnesses",
     "min_sampled",
@@ -101,28 +104,37 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def load_policy(path: Path) -> Policy:
-    """Reads a policy file strictly: an unknown or misspelt entry is an error, not a weaker policy.
+    """Reads a policy file: see :func:`parse_policy`.
+
+    Raises:
+        UsageError: it cannot be read, or says which entry is wrong and what was expected.
+    """
+    try:
+        data = read_capped(path, MAX_BYTES)
+    except OSError as error:
+        raise UsageError(f"policy {path}: {error.strerror}") from None
+    return parse_policy(data, f"policy {path}")
+
+
+def parse_policy(data: bytes, where: str) -> Policy:
+    """Reads a policy strictly: an unknown or misspelt entry is an error, not a weaker policy.
 
     Raises:
         UsageError: says which entry is wrong and what was expected.
     """
     try:
-        content = json.loads(read_capped(path, 1 << 20).decode("utf-8"), object_pairs_hook=_once_each)
-    except OSError as error:
-        raise UsageError(f"policy {path}: {error.strerror}") from None
+        content = json.loads(data.decode("utf-8"), object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"policy {path}: not JSON ({error})") from None
-    if not isinstance(content, dict) or content.get("version") != 1:
-        raise UsageError(f'policy {path}: expected a JSON object with "version": 1')
+        raise UsageError(f"{where}: not JSON ({error})") from None
+    if not isinstance(content, dict) or type(content.get("version")) is not int or content["version"] != 1:
+        raise UsageError(f'{where}: expected a JSON object with "version": 1')
     unknown = set(content) - _KEYS
     if unknown:
-        raise UsageError(
-            f"policy {path}: unknown entry {sorted(unknown)[0][:40]!r}; expected {', '.join(sorted(_KEYS))}"
-        )
+        raise UsageError(f"{where}: unknown entry {sorted(unknown)[0][:40]!r}; expected {', '.join(sorted(_KEYS))}")
 
     def names(key: str, value: object, allowed: tuple[str, ...]) -> frozenset[str]:
         if not isinstance(value, list) or not all(isinstance(v, str) and v in allowed for v in value):
-            raise UsageError(f"policy {path}: {key}: expected a list of {', '.join(allowed)}")
+            raise UsageError(f"{where}: {key}: expected a list of {', '.join(allowed)}")
         return frozenset(value)
 
     def ids(key: str, value: object) -> frozenset[bytes]:
@@ -134,17 +146,17 @@ def load_policy(path: Path) -> Policy:
                     return found
         except ValueError:
             pass
-        raise UsageError(f"policy {path}: {key}: expected a list of 32-byte values in hex")
+        raise UsageError(f"{where}: {key}: expected a list of 32-byte values in hex")
 
     roots = content.get("roots", {})
     if not isinstance(roots, dict) or not set(roots) <= set(CLASSES):
-        raise UsageError(f"policy {path}: roots: expected an object with keys among {', '.join(CLASSES)}")
+        raise UsageError(f"{where}: roots: expected an object with keys among {', '.join(CLASSES)}")
     anchors = content.get("anchors")
     if anchors is not None and not (isinstance(anchors, dict) and all(isinstance(u, str) for u in anchors.values())):
-        raise UsageError(f"policy {path}: anchors: expected an object of identity to URI (or an empty string)")
+        raise UsageError(f"{where}: anchors: expected an object of identity to URI (or an empty string)")
     min_sampled = content.get("min_sampled")
     if min_sampled is not None and not (type(min_sampled) is int and min_sampled >= 1):
-        raise UsageError(f"policy {path}: min_sampled: expected a number of shards, at least 1")
+        raise UsageError(f"{where}: min_sampled: expected a number of shards, at least 1")
     policy = Policy(
         evidence_classes=names("evidence_classes", content.get("evidence_classes", []), CLASSES),
         roots={k: ids(f"roots.{k}", v) for k, v in roots.items()},
@@ -152,10 +164,10 @@ def load_policy(path: Path) -> Policy:
         circuits=ids("circuits", content["circuits"]) if "circuits" in content else None,
         ledger_keys=ids("ledger_keys", content["ledger_keys"]) if "ledger_keys" in content else None,
         anchors=anchors,
-        witnesses=_witnesses(f"policy {path}: witnesses", content["witnesses"]) if "witnesses" in content else None,
+        witnesses=_witnesses(f"{where}: witnesses", content["witnesses"]) if "witnesses" in content else None,
         min_sampled=min_sampled,
     )
-    _require_outsiders(f"policy {path}: witnesses", policy)
+    _require_outsiders(f"{where}: witnesses", policy)
     return policy
 
 
