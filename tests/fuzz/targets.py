@@ -1,8 +1,8 @@
 """One function a parser: bytes in; it returns, or raises an AssertionError or whatever should not have come out.
 
-Of hostile bytes only DecodeError may come out (and VerificationError where something is verified, UsageError of policies).
-What is taken must be in its one spelling: it encodes to the same bytes again. A new parser is one more entry of
-TARGETS, and its seeds one more of ``seeds.SEEDS``.
+Of hostile bytes only DecodeError may come out; VerificationError, too, where something is verified, and UsageError of
+policies. What is taken must be in its one spelling: it encodes to the same bytes again. A new parser is one more entry
+of TARGETS, and its seeds one more of ``seeds.SEEDS``.
 """
 
 from __future__ import annotations
