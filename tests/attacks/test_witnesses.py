@@ -12,7 +12,7 @@ from consumers.audit.outcome import Audit
 from consumers.ledger.runner import LedgerRunner
 from consumers.ledger.witnesses import Cosigners
 from consumers.options import Reporter
-from ledger.checkpoint import parse_checkpoint
+from ledger.checkpoint import Checkpoint, parse_checkpoint
 from ledger.note import NoteSignature, VerifierKey, add_signatures
 from schemas.events import CheckpointIssued, RunFinished
 from schemas.signing import decode_unverified
@@ -20,7 +20,7 @@ from schemas.wire import open_event_log
 from tests.attacks.conftest import assert_doubts, assert_violates
 from tests.support.forge import Case, explain
 from tests.support.pipeline import ORIGIN
-from tests.support.witness import Witness, cosignature, serving
+from tests.support.witness import Response, Witness, cosignature, serving
 from zk_autograd.note_keys import WitnessKey
 from zk_autograd.policy import Policy, Witnesses
 from zk_autograd.proofs.store import CircuitStore
@@ -183,6 +183,25 @@ def test_the_ledger_collects_its_quorum_and_the_audit_finds_it(case: Case, asked
     before = len(case.log.records("checkpoints"))
     ledger(case, asked, said)
     assert len(case.log.records("checkpoints")) == before, "nothing is said twice"
+
+
+def test_a_witness_is_shown_only_what_is_published(case: Case, asked: list[Witness]) -> None:
+    """Or a crash could leave it with a tree that never was: it would refuse the ledger's next one for ever."""
+    missing: list[bytes] = []
+
+    def bend(response: Response, checkpoint: Checkpoint | None) -> Response:
+        body = asked[0].requests[-1]
+        notes = [o.event.note for _, o in case.log.opened("checkpoints") if isinstance(o.event, CheckpointIssued)]
+        missing.extend([body] if body.decode().partition("\n\n")[2] not in notes else [])
+        return response
+
+    case.log.delete(*case.log.records("ledger"), *case.log.records("checkpoints"), *case.log.records("anchors"))
+    asked[0].bend = bend
+    said: list[str] = []
+    ledger(case, asked, said)
+    assert said[-1] == "cosigned at size 5"
+    assert asked[0].requests
+    assert not missing
 
 
 def test_a_ledger_with_a_witness_down_goes_on_and_says_so(case: Case, asked: list[Witness]) -> None:
