@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import Tree
@@ -89,6 +89,7 @@ def naive_proof(old_size: int, start: int, end: int, whole: bool = True) -> list
 GROWN = Tree(leaf(i) for i in range(300))
 
 
+@settings(deadline=None)  # the first examples fill the cache
 @given(st.integers(1, 300), st.data())
 def test_proofs_are_those_of_the_recursive_definition(size: int, data: st.DataObject) -> None:
     """And lead to roots that nobody gave."""

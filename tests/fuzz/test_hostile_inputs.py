@@ -40,7 +40,7 @@ EDITS = st.lists(
 
 @pytest.mark.parametrize("name", FAST)
 def test_any_bytes_are_refused_or_are_what_they_say(name: str) -> None:
-    @settings(max_examples=150, database=None)
+    @settings(max_examples=150, database=None, deadline=None)
     @given(st.binary(max_size=600))
     def run(data: bytes) -> None:
         TARGETS[name](data)

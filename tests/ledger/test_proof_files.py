@@ -6,7 +6,7 @@ import base64
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import Tree, VerifierKey
@@ -31,6 +31,7 @@ def check(text: str, entry: bytes) -> int:
     return verify_proof(parse_proof(text), entry, ORIGIN, [VERIFIER]).size
 
 
+@settings(deadline=None)
 @given(st.integers(1, 70), st.data())
 def test_every_entry_of_every_size_is_proven_by_a_file_and_no_other_is(size: int, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, size - 1))
