@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 	@echo 'installing into $(VENV): about 5 GB, most of it torch; a few minutes'
 	$(BIN)/python -m pip install -qq --upgrade pip
 	$(BIN)/python -m pip install -qq -e '.[train,dev]'
-	-$(BIN)/python -m pip install -qq --only-binary atheris -e '.[fuzz]' || echo 'no wheel of atheris here: its tests will be skipped'
+	$(BIN)/python -m pip install -qq --only-binary atheris -e '.[fuzz]' || echo 'no wheel of atheris here: its tests will be skipped'
 	touch $(STAMP)
 
 demo: env  ## train, prove, fold, anchor and audit a small real run, then catch a tampering
