@@ -54,7 +54,7 @@ def sign_checkpoint(
     """
     text = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n"
     try:
-        _parse_text(text)
+        parse_text(text)
     except DecodeError as error:
         raise UsageError(f"not signed: {error}") from error
     return sign_note(text, VerifierKey(key_name, public_key), sign)
@@ -64,10 +64,10 @@ def parse_checkpoint(note: str) -> Checkpoint:
     """Take a checkpoint apart, without believing it (see :func:`verify_checkpoint`).
 
     Raises:
-        DecodeError: over 4 KiB, not a note, or its text is not exactly a canonical checkpoint.
+        DecodeError: over MAX_NOTE_BYTES, not a note, or its text is not exactly a canonical checkpoint.
     """
     signed = parse_note(note)
-    return Checkpoint(*_parse_text(signed.text), signed)
+    return Checkpoint(*parse_text(signed.text), signed)
 
 
 def verify_checkpoint(note: str, origin: str, keys: Sequence[VerifierKey]) -> Checkpoint:
@@ -86,7 +86,12 @@ def verify_checkpoint(note: str, origin: str, keys: Sequence[VerifierKey]) -> Ch
     return checkpoint
 
 
-def _parse_text(text: str) -> tuple[str, int, bytes]:
+def parse_text(text: str) -> tuple[str, int, bytes]:
+    """Origin, size and root in a checkpoint's text.
+
+    Raises:
+        DecodeError: not exactly such a text.
+    """
     lines = text.split("\n")
     if len(lines) != 4 or lines[3]:
         raise DecodeError(f"checkpoint: expected the three lines origin, size, root; got {len(lines) - 1}")

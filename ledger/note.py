@@ -28,17 +28,17 @@ __all__ = [
     "sign_note",
 ]
 
-MAX_NOTE_BYTES = 4096
-"""Largest note made or taken: room for a checkpoint with 16 Ed25519 signatures of names up to about 100 bytes."""
+MAX_NOTE_BYTES = 60_000
+"""Largest note made or taken: room for a checkpoint with 16 ML-DSA-44 cosignatures of names up to about 400 bytes."""
 
 _DASH = "\N{EM DASH} "
 _FOREIGN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 
 
 class VerifierKey(NoteKey):
-    """The key of a log, for signatures over a note's text."""
+    """The Ed25519 key of a log, for signatures over a note's text."""
 
-    kind = b"\x01"
+    kinds = {32: b"\x01"}  # noqa: RUF012
     what = "verifier key"
 
     def verify(self, text: str, signature: bytes) -> None:

@@ -23,21 +23,27 @@ NAME = re.compile(r"[^\s+\x00-\x1f\ud800-\udfff]+")
 
 @dataclass(frozen=True)
 class NoteKey:
-    """An Ed25519 public key (32 bytes) under the name that stands in its signature lines."""
+    """A public key under the name that stands in its signature lines."""
 
     name: str
     public_key: bytes
 
-    kind: ClassVar[bytes]
-    """One byte: the kind of signature that the key is for; part of its id and its text."""
+    kinds: ClassVar[dict[int, bytes]]
+    """By the public key's length: one byte for the kind of signature that it is for; part of its id and its text."""
     what: ClassVar[str]
     """What such a key is called in errors."""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise UsageError(f"note key name: expected characters other than spaces, '+' and controls: {self.name!r}")
-        if len(self.public_key) != 32:
-            raise UsageError(f"note key {self.name}: expected an Ed25519 key of 32 bytes, got {len(self.public_key)}")
+        if len(self.public_key) not in self.kinds:
+            sizes = " or ".join(map(str, self.kinds))
+            raise UsageError(f"{self.what} {self.name}: expected a key of {sizes} bytes, got {len(self.public_key)}")
+
+    @property
+    def kind(self) -> bytes:
+        """One byte: the kind of signature that the key is for."""
+        return self.kinds[len(self.public_key)]
 
     @property
     def key_id(self) -> bytes:
@@ -60,10 +66,9 @@ class NoteKey:
             raise DecodeError(f"{cls.what}: expected '<name>+<8 hex digits>+<base64>'")
         name, key_id, encoded = parts
         key = decode_base64(encoded, cls.what)
-        if not NAME.fullmatch(name) or len(key) != 33 or key[:1] != cls.kind:
-            raise DecodeError(
-                f"{cls.what}: expected a name without spaces, and 0x{cls.kind.hex()} with 32 bytes of Ed25519 key"
-            )
+        if not NAME.fullmatch(name) or key[:1] != cls.kinds.get(len(key) - 1):
+            known = " or ".join(f"0x{kind.hex()} with {size} bytes of key" for size, kind in cls.kinds.items())
+            raise DecodeError(f"{cls.what}: expected a name without spaces, and {known}")
         parsed = cls(name, key[1:])
         if key_id != parsed.key_id.hex():
             raise DecodeError(
@@ -73,9 +78,9 @@ class NoteKey:
 
 
 class WitnessKey(NoteKey):
-    """The key of a witness, for its cosignatures (c2sp.org/tlog-cosignature, Ed25519)."""
+    """The key of a witness (c2sp.org/tlog-cosignature), for Ed25519 (32 bytes) or ML-DSA-44 (1,312 bytes)."""
 
-    kind = b"\x04"
+    kinds = {32: b"\x04", 1312: b"\x06"}  # noqa: RUF012
     what = "witness key"
 
 

@@ -176,7 +176,7 @@ BENT = {
     "not-utf-8": (lambda r, c: Response(200, b"\xff\xfe\n"), "not signature lines"),
     "a-whole-note": (lambda r, c: Response(200, b"text\n\n" + r.body), "more than signature lines"),
     "no-line-feed": (lambda r, c: Response(200, r.body[:-1]), "not signature lines"),
-    "endless": (lambda r, c: Response(200, b"\xe2\x80\x94 " * MAX_RESPONSE_BYTES), "more than 4096 bytes"),
+    "endless": (lambda r, c: Response(200, b"\xe2\x80\x94 " * MAX_RESPONSE_BYTES), "more than 60000 bytes"),
     "redirect": (lambda r, c: Response(302), "refuses (status 302"),
     "no-size": (lambda r, c: Response(409, b"many\n", SIZE_TYPE), "expected a size"),
     "size-without-line-feed": (lambda r, c: Response(409, b"4", SIZE_TYPE), "expected a size"),
@@ -271,7 +271,7 @@ def test_a_witness_without_a_url_is_not_asked() -> None:
 
 def test_cosignatures_that_would_not_fit_into_a_note_are_left_out() -> None:
     said = Said()
-    with witnesses(*("w" * 400 + str(i) for i in range(9))) as those:
+    with witnesses(*("w" * 3000 + str(i) for i in range(21))) as those:
         assert cosigners(those, said).cosign(checkpoint(5), TREE) is None
     assert "cosignatures left out" in said.lines[0]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from anchor.file_record import Record
 from ledger import cose
+from ledger.note import add_signatures
 from ledger.receipt import consistency_receipt, inclusion_receipt
 from ledger.witness import add_checkpoint_request
 from schemas.codec import encode
@@ -20,6 +21,7 @@ from tests.ledger.signing import (
     KEY,
     LEAVES,
     ORIGIN,
+    PQ,
     PUBLIC,
     TREE,
     VERIFIER,
@@ -27,6 +29,7 @@ from tests.ledger.signing import (
     checkpoint,
     cosignature,
     cosigned_by,
+    pq_cosignature,
     proof,
     text_of,
 )
@@ -53,6 +56,7 @@ def _checkpoints() -> Iterator[bytes]:
     for size in (1, 7, 64, 70):
         yield checkpoint(size).encode()
     yield cosigned_by(checkpoint(), 0, 1).encode()
+    yield add_signatures(cosigned_by(checkpoint(), 0), [pq_cosignature(text_of(checkpoint()))]).encode()
 
 
 def _proof_files() -> Iterator[bytes]:
@@ -60,6 +64,8 @@ def _proof_files() -> Iterator[bytes]:
         yield proof(index, size, LEAVES[index]).encode().encode()
         yield proof(index, size).encode().encode()
     yield proof(3, 70, None, cosigned_by(checkpoint(), 0, 1, 2)).encode().encode()
+    note = add_signatures(cosigned_by(checkpoint(), 0), [pq_cosignature(text_of(checkpoint()))])
+    yield proof(3, 70, None, note).encode().encode()
 
 
 def _requests() -> Iterator[bytes]:
@@ -76,7 +82,7 @@ def _answers() -> Iterator[bytes]:
 
 def _keys() -> Iterator[bytes]:
     yield str(VERIFIER).encode()
-    yield from (str(witness).encode() for witness in WITNESSES)
+    yield from (str(witness).encode() for witness in (*WITNESSES, PQ))
 
 
 def _receipts() -> Iterator[bytes]:

@@ -29,7 +29,7 @@ from schemas.events import Message
 from schemas.signing import decode_unverified, open_introduction, open_signed
 from schemas.topics import TOPICS
 from tests.fuzz.circuit import batch_verifier
-from tests.ledger.signing import LEAVES, ORIGIN, PUBLIC, TREE, VERIFIER, WITNESSES, checkpoint
+from tests.ledger.signing import LEAVES, ORIGIN, PQ, PUBLIC, TREE, VERIFIER, WITNESSES, checkpoint
 from zk_autograd import merkle
 from zk_autograd.errors import DecodeError, UsageError, VerificationError
 from zk_autograd.note_keys import WitnessKey
@@ -91,7 +91,7 @@ def proof_files(data: bytes) -> None:
             verify_proof(proof, proof.extra or b"", ORIGIN, [VERIFIER])
             assert proof.extra == LEAVES[proof.index]
         with suppress(VerificationError):
-            verify_proof(proof, LEAVES[proof.index % 70], ORIGIN, [VERIFIER], WITNESSES, 2)
+            verify_proof(proof, LEAVES[proof.index % 70], ORIGIN, [VERIFIER], [*WITNESSES, PQ], 2)
             assert proof.index < 70
 
 

@@ -6,9 +6,10 @@ import hashlib
 import struct
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from ledger import Tree, VerifierKey, sign_checkpoint
-from ledger.cosignature import WitnessKey, cosigned_message
+from ledger.cosignature import WitnessKey, cosigned_message, subtree_message
 from ledger.note import NoteSignature, add_signatures
 from ledger.proof import LogProof
 
@@ -28,6 +29,10 @@ PUBLIC = KEY.public_key().public_bytes_raw()
 VERIFIER = VerifierKey(ORIGIN, PUBLIC)
 WITNESSES = [WitnessKey(f"w{i}.example", private(f"w{i}").public_key().public_bytes_raw()) for i in range(4)]
 
+PQ_KEY = MLDSA44PrivateKey.from_seed_bytes(hashlib.sha256(b"pq").digest())
+PQ = WitnessKey("pq.example", PQ_KEY.public_key().public_bytes_raw())
+"""A witness with an ML-DSA-44 key."""
+
 
 def checkpoint(size: int = 70, tree: Tree = TREE, origin: str = ORIGIN) -> str:
     """The log's checkpoint at this size."""
@@ -44,6 +49,13 @@ def cosignature(number: int, text: str, timestamp: int = TIME, key: Ed25519Priva
     witness, signer = WITNESSES[number], key or private(f"w{number}")
     signature = struct.pack(">Q", timestamp) + signer.sign(cosigned_message(text, timestamp))
     return NoteSignature(witness.name, witness.key_id, signature)
+
+
+def pq_cosignature(text: str, timestamp: int = TIME, name: str = PQ.name) -> NoteSignature:
+    """A line by the witness with the ML-DSA-44 key; with ``name``, under its own name, but signed as another."""
+    return NoteSignature(
+        PQ.name, PQ.key_id, struct.pack(">Q", timestamp) + PQ_KEY.sign(subtree_message(text, timestamp, name))
+    )
 
 
 def cosigned_by(note: str, *numbers: int) -> str:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger import VerifierKey, parse_checkpoint
+import ledger.cosignature
+from ledger import VerifierKey, parse_checkpoint, sign_checkpoint
 from ledger.checkpoint import Checkpoint
-from ledger.cosignature import WitnessKey, cosigned, cosigned_message, verify_quorum
+from ledger.cosignature import WitnessKey, cosigned, cosigned_message, subtree_message, verify_quorum
 from ledger.note import NoteSignature, add_signatures, parse_note
 from ledger.witness import add_checkpoint_request, parse_request
 from tests.ledger.signing import (
+    KEY,
     ORIGIN,
+    PQ,
     PUBLIC,
     TIME,
     TREE,
@@ -22,6 +28,7 @@ from tests.ledger.signing import (
     checkpoint,
     cosignature,
     cosigned_by,
+    pq_cosignature,
     private,
     text_of,
 )
@@ -160,21 +167,93 @@ def test_no_part_or_change_of_a_witness_key_is_one() -> None:
             WitnessKey.parse(text)
 
 
-def test_sixteen_cosignatures_fit_into_a_note() -> None:
+@pytest.mark.parametrize(("key_bytes", "line_bytes"), [(32, 72), (1312, 2428)])
+def test_sixteen_cosignatures_of_either_kind_fit_into_a_note(key_bytes: int, line_bytes: int) -> None:
     """c2sp.org/signed-note asks that at least so many be taken."""
-    note = checkpoint()
-    keys = [
-        WitnessKey(f"witness-{i}.an-operator-with-a-rather-long-name.example/w{i}", bytes([i]) * 32) for i in range(15)
-    ]
-    longer = add_signatures(note, [NoteSignature(k.name, k.key_id, bytes(72)) for k in keys])
+    names = [f"witness-{i}.an-operator-with-a-rather-long-name.example/w{i}" for i in range(15)]
+    keys = [WitnessKey(name, bytes([i]) * key_bytes) for i, name in enumerate(names)]
+    longer = add_signatures(checkpoint(), [NoteSignature(k.name, k.key_id, bytes(line_bytes)) for k in keys])
     assert len(parse_note(longer).signatures) == 16
+
+
+# ML-DSA-44
+
+
+def pq_quorum(*lines: NoteSignature, note: str | None = None, keys: list[WitnessKey] | None = None) -> set[str]:
+    return quorum(add_signatures(note or checkpoint(), lines), 2, keys or [PQ, *WITNESSES[:2]])
+
+
+def test_witnesses_of_both_kinds_make_a_quorum() -> None:
+    text = text_of(checkpoint())
+    assert pq_quorum(pq_cosignature(text), cosignature(0, text)) == {PQ.name, WITNESSES[0].name}
+    with pytest.raises(VerificationError, match=r"found 1 \(pq.example\)"):
+        pq_quorum(pq_cosignature(text), pq_cosignature(text, TIME + 1))
+
+
+def test_what_a_post_quantum_witness_signs_is_a_subtree_from_the_first_entry_on() -> None:
+    """Byte by byte as c2sp.org/tlog-cosignature has it."""
+    text = text_of(checkpoint(7))
+    expected = bytes.fromhex("737562747265652f76310a00") + b"\x03w/1" + bytes.fromhex("00000000641850cb")
+    expected += b"\x0f" + ORIGIN.encode() + bytes(8) + bytes.fromhex("0000000000000007") + TREE.root_at(7)
+    assert subtree_message(text, 0x641850CB, "w/1") == expected
+
+
+def test_a_post_quantum_key_has_the_kind_six() -> None:
+    assert base64.b64decode(str(PQ).split("+", 2)[2])[0] == 6
+    assert WitnessKey.parse(str(PQ)) == PQ
+    for text in (str(PQ)[:-4], str(PQ).replace("+B", "+A"), str(PQ)[:-1]):
+        with pytest.raises(DecodeError):
+            WitnessKey.parse(text)
+    with pytest.raises(UsageError, match="expected a key of 32 or 1312 bytes"):
+        WitnessKey("w", bytes(1311))
+
+
+def test_a_post_quantum_cosignature_is_of_its_own_name_time_size_and_log_only() -> None:
+    text, good = text_of(checkpoint()), pq_cosignature(text_of(checkpoint()))
+    moved = (TIME + 1).to_bytes(8, "big") + good.signature[8:]
+    forgeries = [
+        pq_cosignature(text, name="another.example"),
+        replace(good, signature=moved),
+        replace(good, signature=good.signature[:-1] + bytes([good.signature[-1] ^ 1])),
+        replace(good, signature=good.signature[:72]),
+        pq_cosignature(text_of(checkpoint(69))),
+        pq_cosignature(text_of(checkpoint(origin="example.com/other"))),
+    ]
+    for line in forgeries:
+        with pytest.raises(VerificationError, match=r"witness pq.example.* (does not verify|expected 2428 bytes)"):
+            pq_quorum(line, cosignature(0, text), cosignature(1, text))
+
+
+def test_names_that_its_message_cannot_hold_are_refused() -> None:
+    with pytest.raises(DecodeError, match="at most 255 bytes"):
+        subtree_message(text_of(checkpoint()), TIME, "w" * 256)
+    long = "example.com/" + "x" * 250
+    note = sign_checkpoint(long, 70, TREE.root(), long, KEY.sign, PUBLIC)
+    line = NoteSignature(PQ.name, PQ.key_id, bytes(2428))
+    with pytest.raises(VerificationError, match="does not verify"):
+        pq_quorum(line, cosignature(0, text_of(note)), note=note)
+
+
+def test_where_the_library_cannot_verify_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is neither a good cosignature nor a bad one."""
+
+    def missing(data: bytes) -> None:
+        raise UnsupportedAlgorithm("ML-DSA")
+
+    monkeypatch.setattr(ledger.cosignature, "MLDSA44PublicKey", SimpleNamespace(from_public_bytes=missing))
+    text = text_of(checkpoint())
+    with pytest.raises(UsageError, match="was built without"):
+        pq_quorum(pq_cosignature(text), cosignature(0, text))
+
+
+# Notes
 
 
 def test_what_would_not_be_a_note_is_not_made() -> None:
     with pytest.raises(UsageError, match="cannot stand in this note"):
         add_signatures(checkpoint(), [NoteSignature("two words", bytes(4), bytes(72))])
     with pytest.raises(UsageError, match="cannot stand in this note"):
-        add_signatures(checkpoint(), [cosignature(0, "x")] * 60)
+        add_signatures(checkpoint(), [cosignature(0, "x")] * 600)
 
 
 # What a log sends
