@@ -1,10 +1,12 @@
 # Each target makes what it needs where it is not there. `make help` lists them.
 PYTHON ?= python3
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help env demo test lint bench kafka kafka-down fuzz fuzz-circuits chaos crash soak large-run big-log clean
+.PHONY: help env demo test lint bench kafka kafka-down fuzz fuzz-parsers fuzz-circuits chaos crash soak large-run \
+	big-log clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -17,6 +19,7 @@ $(STAMP): pyproject.toml
 	@echo 'installing into $(VENV): about 5 GB, most of it torch; a few minutes'
 	$(BIN)/python -m pip install -qq --upgrade pip
 	$(BIN)/python -m pip install -qq -e '.[train,dev]'
+	$(BIN)/python -m pip install -qq --only-binary atheris -e '.[fuzz]' || echo 'no wheel of atheris here: its tests will be skipped'
 	touch $(STAMP)
 
 demo: env  ## train, prove, fold, anchor and audit a small real run, then catch a tampering
@@ -43,6 +46,9 @@ kafka-down:  ## stop it
 fuzz: env  ## a million mutated messages through the decoder
 	$(BIN)/python -m tests.fuzz_codec --count 1000000
 
+fuzz-parsers: env  ## every parser under atheris, coverage-guided (MINUTES=30 in all)
+	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES)
+
 fuzz-circuits: env  ## a million steps and lies at the ends of every range, through reference, bounds and circuits
 	$(BIN)/python -m tests.fuzz_circuits --count 1000000
 
@@ -62,4 +68,4 @@ big-log: env  ## ten million entries built, served, checked and gone on with (4 
 	$(BIN)/python scripts/big_log.py
 
 clean:  ## remove what the targets made, but for .venv
-	rm -rf .demo .large-run .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .demo .fuzz .large-run .pytest_cache .mypy_cache .ruff_cache build dist

@@ -19,7 +19,7 @@ from typing import ClassVar
 from zk_autograd.errors import AnchorError, UsageError, VerificationError
 from zk_autograd.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE, verify_consistency
 
-MAX_NOTE_BYTES = 4096
+MAX_NOTE_BYTES = 60_000
 """Largest checkpoint note that an anchor takes."""
 MAX_RECEIPT_BYTES = 60_000
 """Largest receipt of any backend: it must fit an event of the anchors topic."""

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ledger.note import SignedNote, VerifierKey, decode_base64, parse_note, sign_note
+from ledger.note import SignedNote, VerifierKey, parse_note, sign_note
 from zk_autograd.errors import DecodeError, UsageError, VerificationError
 from zk_autograd.merkle import EMPTY_ROOT, HASH_BYTES, MAX_SIZE
+from zk_autograd.note_keys import decode_base64
 
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -53,7 +54,7 @@ def sign_checkpoint(
     """
     text = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n"
     try:
-        _parse_text(text)
+        parse_text(text)
     except DecodeError as error:
         raise UsageError(f"not signed: {error}") from error
     return sign_note(text, VerifierKey(key_name, public_key), sign)
@@ -63,10 +64,10 @@ def parse_checkpoint(note: str) -> Checkpoint:
     """Take a checkpoint apart, without believing it (see :func:`verify_checkpoint`).
 
     Raises:
-        DecodeError: over 4 KiB, not a note, or its text is not exactly a canonical checkpoint.
+        DecodeError: over MAX_NOTE_BYTES, not a note, or its text is not exactly a canonical checkpoint.
     """
     signed = parse_note(note)
-    return Checkpoint(*_parse_text(signed.text), signed)
+    return Checkpoint(*parse_text(signed.text), signed)
 
 
 def verify_checkpoint(note: str, origin: str, keys: Sequence[VerifierKey]) -> Checkpoint:
@@ -85,7 +86,12 @@ def verify_checkpoint(note: str, origin: str, keys: Sequence[VerifierKey]) -> Ch
     return checkpoint
 
 
-def _parse_text(text: str) -> tuple[str, int, bytes]:
+def parse_text(text: str) -> tuple[str, int, bytes]:
+    """Origin, size and root in a checkpoint's text.
+
+    Raises:
+        DecodeError: not exactly such a text.
+    """
     lines = text.split("\n")
     if len(lines) != 4 or lines[3]:
         raise DecodeError(f"checkpoint: expected the three lines origin, size, root; got {len(lines) - 1}")

@@ -7,8 +7,6 @@ Of notes only one encoding is taken: size cap first, canonical base64, nothing a
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,59 +15,31 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from zk_autograd.errors import DecodeError, UsageError, VerificationError
+from zk_autograd.note_keys import KEY_ID_BYTES, NAME, NoteKey, decode_base64
 
-MAX_NOTE_BYTES = 4096
-"""Largest note made or taken: room for a checkpoint with 16 Ed25519 signatures of names up to about 100 bytes."""
+__all__ = [
+    "MAX_NOTE_BYTES",
+    "NoteSignature",
+    "SignedNote",
+    "VerifierKey",
+    "add_signatures",
+    "decode_base64",
+    "parse_note",
+    "sign_note",
+]
 
-_ED25519 = b"\x01"
-_KEY_ID_BYTES = 4
+MAX_NOTE_BYTES = 60_000
+"""Largest note made or taken: room for a checkpoint with 16 ML-DSA-44 cosignatures of names up to about 400 bytes."""
+
 _DASH = "\N{EM DASH} "
 _FOREIGN = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")
-_NAME = re.compile(r"[^\s+\x00-\x1f\ud800-\udfff]+")
 
 
-@dataclass(frozen=True)
-class VerifierKey:
-    """An Ed25519 public key (32 bytes) under the name that stands in its signature lines."""
+class VerifierKey(NoteKey):
+    """The Ed25519 key of a log, for signatures over a note's text."""
 
-    name: str
-    public_key: bytes
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise UsageError(f"note key name: expected characters other than spaces, '+' and controls: {self.name!r}")
-        if len(self.public_key) != 32:
-            raise UsageError(f"note key {self.name}: expected an Ed25519 key of 32 bytes, got {len(self.public_key)}")
-
-    @property
-    def key_id(self) -> bytes:
-        """``SHA-256(name || 0x0A || 0x01 || public key)[:4]``: tells keys apart, proves nothing."""
-        named = self.name.encode() + b"\n" + _ED25519 + self.public_key
-        return hashlib.sha256(named).digest()[:_KEY_ID_BYTES]
-
-    def __str__(self) -> str:
-        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(_ED25519 + self.public_key).decode()}"
-
-    @classmethod
-    def parse(cls, text: str) -> VerifierKey:
-        """The key that ``text`` (``name+id+base64``) stands for.
-
-        Raises:
-            DecodeError: not the one spelling of an Ed25519 verifier key, or its id is not that of its key.
-        """
-        parts = text.split("+", 2) if len(text) <= MAX_NOTE_BYTES else []
-        if len(parts) != 3:
-            raise DecodeError("verifier key: expected '<name>+<8 hex digits>+<base64>'")
-        name, key_id, encoded = parts
-        key = decode_base64(encoded, "verifier key")
-        if not _NAME.fullmatch(name) or len(key) != 33 or key[:1] != _ED25519:
-            raise DecodeError("verifier key: expected a name without spaces, and 0x01 with 32 bytes of Ed25519 key")
-        parsed = cls(name, key[1:])
-        if key_id != parsed.key_id.hex():
-            raise DecodeError(
-                f"verifier key {name}: expected key id {parsed.key_id.hex()} for this key, got {key_id!r}"
-            )
-        return parsed
+    kinds = {32: b"\x01"}  # noqa: RUF012
+    what = "verifier key"
 
     def verify(self, text: str, signature: bytes) -> None:
         """Raises VerificationError unless ``signature`` (64 bytes) is this key's over ``text``."""
@@ -86,6 +56,10 @@ class NoteSignature:
     name: str
     key_id: bytes
     signature: bytes
+
+    def __str__(self) -> str:
+        """The line as it stands in a note, with its line feed."""
+        return f"{_DASH}{self.name} {base64.b64encode(self.key_id + self.signature).decode()}\n"
 
 
 @dataclass(frozen=True)
@@ -137,12 +111,27 @@ def sign_note(text: str, key: VerifierKey, sign: Callable[[bytes], bytes]) -> st
         raise UsageError(f"the text cannot be signed: {error}") from error
     if not text.endswith("\n"):
         raise UsageError("the text cannot be signed: it must end in a newline")
-    line = base64.b64encode(key.key_id + sign(signable)).decode()
-    note = f"{text}\n{_DASH}{key.name} {line}\n"
+    note = f"{text}\n{NoteSignature(key.name, key.key_id, sign(signable))}"
     if len(note.encode()) > MAX_NOTE_BYTES:
         raise UsageError(f"the text cannot be signed: as a note it would be over {MAX_NOTE_BYTES} bytes")
     parse_note(note).verify([key])
     return note
+
+
+def add_signatures(note: str, lines: Sequence[NoteSignature]) -> str:
+    """The note with more signature lines at its end. What they are worth is not looked at.
+
+    Raises:
+        DecodeError: ``note`` is none.
+        UsageError: the note would be over MAX_NOTE_BYTES, or a name cannot stand in a line.
+    """
+    parse_note(note)
+    longer = note + "".join(map(str, lines))
+    try:
+        parse_note(longer)
+    except DecodeError as error:
+        raise UsageError(f"{len(lines)} more signature lines cannot stand in this note: {error}") from error
+    return longer
 
 
 def parse_note(note: str) -> SignedNote:
@@ -158,29 +147,14 @@ def parse_note(note: str) -> SignedNote:
     return SignedNote(body + "\n", tuple(_signature_line(line) for line in tail[:-1].split("\n")))
 
 
-def decode_base64(text: str, where: str) -> bytes:
-    """Standard base64 with padding (RFC 4648, section 4), in its one canonical spelling.
-
-    Raises:
-        DecodeError: any other spelling.
-    """
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise DecodeError(f"{where}: not base64") from error
-    if base64.b64encode(raw).decode() != text:
-        raise DecodeError(f"{where}: base64 that is not canonical")
-    return raw
-
-
 def _signature_line(line: str) -> NoteSignature:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
-    if not line.startswith(_DASH) or not space or not _NAME.fullmatch(name):
+    if not line.startswith(_DASH) or not space or not NAME.fullmatch(name):
         raise DecodeError("note: expected a signature line '\N{EM DASH} <name> <base64>' after the blank line")
     raw = decode_base64(encoded, "note signature")
-    if len(raw) <= _KEY_ID_BYTES:
+    if len(raw) <= KEY_ID_BYTES:
         raise DecodeError(f"note signature: expected a key id and a signature, got {len(raw)} bytes")
-    return NoteSignature(name, raw[:_KEY_ID_BYTES], raw[_KEY_ID_BYTES:])
+    return NoteSignature(name, raw[:KEY_ID_BYTES], raw[KEY_ID_BYTES:])
 
 
 def _checked(text: str) -> bytes:

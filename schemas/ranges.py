@@ -105,10 +105,14 @@ def _word(limit: int, alphabet: str) -> Rule:
     return Rule(f"1 to {limit} characters of [{alphabet}]", holds)
 
 
+NOTE_CAP = 60_000
+"""Largest checkpoint, in bytes: the notes of :mod:`ledger.note`."""
+
+
 def _note_holds(value: object) -> bool:
-    if type(value) is not str or not 1 <= len(value) <= 4096 or UNPRINTABLE.search(value.replace("\n", "")):
+    if type(value) is not str or not 1 <= len(value) <= NOTE_CAP or UNPRINTABLE.search(value.replace("\n", "")):
         return False
-    return len(value.encode()) <= 4096
+    return len(value.encode()) <= NOTE_CAP
 
 
 def _one_of(kind: type[Role] | type[EvidenceClass] | type[ScheduleKind] | type[SrsClass]) -> Rule:
@@ -292,7 +296,7 @@ RULES: Mapping[type[Message], Mapping[str, Rule]] = {
         "entries_root": ID,
     },
     RunClosed: {"run_id": ID, "event_id": ID, "steps": COUNT},
-    CheckpointIssued: {"note": Rule("1 to 4096 bytes of printable UTF-8 text with line feeds", _note_holds)},
+    CheckpointIssued: {"note": Rule(f"1 to {NOTE_CAP} bytes of printable UTF-8 text with line feeds", _note_holds)},
     Anchored: {
         "anchor": _text(256),
         "counter": COUNT,

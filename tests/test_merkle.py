@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger import Tree
 from zk_autograd import merkle
 from zk_autograd.errors import UsageError, VerificationError
 
@@ -57,6 +58,54 @@ def naive_root(start: int, end: int) -> bytes:
     while 2 * k < count:
         k *= 2
     return hashlib.sha256(b"\1" + naive_root(start, start + k) + naive_root(start + k, end)).digest()
+
+
+def naive_path(index: int, start: int, end: int) -> list[bytes]:
+    """PATH of RFC 6962, section 2.1.1, word for word, over ``leaf(start) ... leaf(end - 1)``."""
+    count = end - start
+    if count == 1:
+        return []
+    k = 1
+    while 2 * k < count:
+        k *= 2
+    if index < k:
+        return [*naive_path(index, start, start + k), naive_root(start + k, end)]
+    return [*naive_path(index - k, start + k, end), naive_root(start, start + k)]
+
+
+def naive_proof(old_size: int, start: int, end: int, whole: bool = True) -> list[bytes]:
+    """SUBPROOF of RFC 6962, section 2.1.2, word for word; PROOF with ``whole``."""
+    count = end - start
+    if old_size == count:
+        return [] if whole else [naive_root(start, end)]
+    k = 1
+    while 2 * k < count:
+        k *= 2
+    if old_size <= k:
+        return [*naive_proof(old_size, start, start + k, whole), naive_root(start + k, end)]
+    return [*naive_proof(old_size - k, start + k, end, False), naive_root(start, start + k)]
+
+
+GROWN = Tree(leaf(i) for i in range(300))
+
+
+@settings(deadline=None)  # the first examples fill the cache
+@given(st.integers(1, 300), st.data())
+def test_proofs_are_those_of_the_recursive_definition(size: int, data: st.DataObject) -> None:
+    """And lead to roots that nobody gave."""
+    index, old_size = data.draw(st.integers(0, size - 1)), data.draw(st.integers(1, size))
+    path, proof = naive_path(index, 0, size), naive_proof(old_size, 0, size)
+    assert GROWN.inclusion_proof(index, size) == path
+    assert GROWN.consistency_proof(old_size, size) == proof
+    assert merkle.root_of_inclusion(merkle.leaf_hash(leaf(index)), index, size, path) == naive_root(0, size)
+    if old_size < size:
+        assert merkle.root_of_consistency(old_size, naive_root(0, old_size), size, proof) == naive_root(0, size)
+
+
+@pytest.mark.parametrize(("old_size", "size"), [(0, 3), (3, 3), (4, 3), (-1, 3), (3, 2**63)])
+def test_between_these_sizes_no_proof_leads_to_a_root(old_size: int, size: int) -> None:
+    with pytest.raises(VerificationError, match="0 < old size < size"):
+        merkle.root_of_consistency(old_size, bytes(32), size, [])
 
 
 @pytest.mark.parametrize("size", range(9))

@@ -12,9 +12,12 @@ import pytest
 
 from zk_autograd.errors import UsageError
 from zk_autograd.home import Home
-from zk_autograd.policy import Policy, load_policy
+from zk_autograd.note_keys import WitnessKey
+from zk_autograd.policy import Policy, Witnesses, load_policy
 
 ID, OTHER_ID = "ab" * 32, "cd" * 32
+WITNESSES = [WitnessKey(f"w{i}.example", bytes([i]) * 32) for i in range(3)]
+KEYS = [str(key) for key in WITNESSES]
 FULL: dict[str, Any] = {
     "version": 1,
     "evidence_classes": ["SIMULATED"],
@@ -23,6 +26,7 @@ FULL: dict[str, Any] = {
     "circuits": [ID, OTHER_ID],
     "ledger_keys": [OTHER_ID],
     "anchors": {"file:0a1b": "file:///var/anchor"},
+    "witnesses": {"quorum": 2, "keys": {KEYS[0]: "https://w0.example/log", KEYS[1]: "", KEYS[2]: "http://[::1]:8080"}},
     "min_sampled": 4,
 }
 
@@ -41,6 +45,7 @@ def test_a_policy_says_what_its_file_says(tmp_path: Path) -> None:
         circuits=frozenset({bytes.fromhex(ID), bytes.fromhex(OTHER_ID)}),
         ledger_keys=frozenset({bytes.fromhex(OTHER_ID)}),
         anchors={"file:0a1b": "file:///var/anchor"},
+        witnesses=Witnesses(2, dict(zip(WITNESSES, ("https://w0.example/log", "", "http://[::1]:8080"), strict=True))),
         min_sampled=4,
     )
 
@@ -84,7 +89,7 @@ def test_an_entry_that_is_there_twice_is_refused(tmp_path: Path, text: str) -> N
         load(tmp_path, text.replace("%s", ID))
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("version", [0, 2, "1", None, [1], True, 1.0])
 def test_another_version_is_refused(tmp_path: Path, version: object) -> None:
     with pytest.raises(UsageError, match='"version": 1'):
         load(tmp_path, FULL | {"version": version})
@@ -142,6 +147,46 @@ def test_what_is_not_32_bytes_in_hex_is_refused(tmp_path: Path, key: str, value:
 def test_anchors_of_another_shape_are_refused(tmp_path: Path, value: object) -> None:
     with pytest.raises(UsageError, match="anchors: expected"):
         load(tmp_path, FULL | {"anchors": value})
+
+
+BAD_WITNESSES: dict[str, object] = {
+    "list": [KEYS[0]],
+    "null": None,
+    "no-quorum": {"keys": {KEYS[0]: ""}},
+    "no-keys": {"quorum": 1},
+    "more-entries": {"quorum": 1, "keys": {KEYS[0]: ""}, "urls": {}},
+    "quorum-0": {"quorum": 0, "keys": {KEYS[0]: ""}},
+    "quorum-over-all": {"quorum": 2, "keys": {KEYS[0]: ""}},
+    "quorum-of-nobody": {"quorum": 0, "keys": {}},
+    "quorum-true": {"quorum": True, "keys": {KEYS[0]: ""}},
+    "quorum-as-a-text": {"quorum": "1", "keys": {KEYS[0]: ""}},
+    "keys-as-a-list": {"quorum": 1, "keys": KEYS},
+    "key-misspelt": {"quorum": 1, "keys": {KEYS[0][:-2]: ""}},
+    "key-of-a-log": {"quorum": 1, "keys": {KEYS[0].replace("+B", "+A"): ""}},
+    "one-key-under-two-names": {"quorum": 1, "keys": {KEYS[0]: "", str(WitnessKey("x", bytes(32))): ""}},
+    "one-name-for-two-keys": {"quorum": 1, "keys": {KEYS[0]: "", str(WitnessKey("w0.example", b"x" * 32)): ""}},
+    "the-ledgers-own-key": {"quorum": 1, "keys": {str(WitnessKey("x", bytes.fromhex(OTHER_ID))): ""}},
+}
+
+
+@pytest.mark.parametrize("name", BAD_WITNESSES)
+def test_witnesses_that_could_not_make_a_quorum_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="witnesses"):
+        load(tmp_path, FULL | {"witnesses": BAD_WITNESSES[name]})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        None, 1, " ", "w.example", "ftp://w.example/", "file:///etc/passwd", "https://", "https:///path",
+        "https://user:secret@w.example/", "https://w.example/?q", "https://w.example/#f", "https://w.example:0/",
+        "https://w.example:99999/", "https://w.exa mple/", "https://w.example/\r\nX: y", "https://[::1", "https://w\u00e9.example/",
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_witness_is_asked_at_a_plain_web_address_only(tmp_path: Path, url: object) -> None:
+    with pytest.raises(UsageError, match="witnesses: keys: expected"):
+        load(tmp_path, FULL | {"witnesses": {"quorum": 1, "keys": {KEYS[0]: url}}})
 
 
 @pytest.mark.parametrize(

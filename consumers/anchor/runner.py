@@ -68,14 +68,19 @@ class AnchorRunner:
         notes = self._notes_by_tree()
         for counter in range(published + 1, self._head.counter + 1):
             receipt = self.anchor.receipt_for(counter)
-            if receipt is not None and (receipt.head.size, receipt.head.root) in notes:
-                self._publish(receipt, notes[receipt.head.size, receipt.head.root])
+            ids = notes.get((receipt.head.size, receipt.head.root), {}) if receipt else {}
+            if receipt is not None and ids:
+                # A checkpoint stands there twice if witnesses cosigned it: the receipt is of one of the two notes.
+                bound = self.anchor.verify_receipt(receipt.data, self.anchor.identity() or "").checkpoint
+                self._publish(receipt, ids.get(bound or b"", next(iter(ids.values()))))
 
-    def _notes_by_tree(self) -> dict[tuple[int, bytes], bytes]:
-        found: dict[tuple[int, bytes], bytes] = {}
+    def _notes_by_tree(self) -> dict[tuple[int, bytes], dict[bytes, bytes]]:
+        """Per tree, the event ids of its checkpoints by SHA-256 of the note."""
+        found: dict[tuple[int, bytes], dict[bytes, bytes]] = {}
         with self.log.reader(["checkpoints"]) as reader:
             for opened, checkpoint in self._verified(reader.read_to_end()):
-                found.setdefault((checkpoint.size, checkpoint.root), opened.event_id)
+                digest = hashlib.sha256(opened.event.note.encode()).digest()
+                found.setdefault((checkpoint.size, checkpoint.root), {}).setdefault(digest, opened.event_id)
         return found
 
     def _verified(self, records: Iterable[Record]) -> Iterator[tuple[Opened[CheckpointIssued], Checkpoint]]:

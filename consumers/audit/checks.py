@@ -8,7 +8,7 @@
  5  every step the ledger calls proven has a valid proof of every shard (that was drawn), under the run's circuit
  6  the proofs' commitments are the steps': before, after, gradient; public integers
  7  the ledger's entries for the run are complete, in order, and say what the topics say; draws are as the beacon drew
- 8  Merkle roots rebuilt; all checkpoints signed, consistent, up to the last entry
+ 8  Merkle roots rebuilt; all checkpoints signed, consistent, up to the last entry; cosigned by the policy's witnesses
  9  every receipt verifies, is of this log, and counters only grow; of a run's beacon none is missing
 10  the live counters agree: nothing was rolled back
 11  evidence and SRS classes are allowed by the policy
@@ -36,6 +36,7 @@ from consumers.audit.log_checks import (
 from consumers.audit.outcome import Audit
 from consumers.audit.proofs import Verdict
 from consumers.audit.sampled import check_records, check_terms, needed, sampling_of
+from consumers.audit.witnessed import check_witnesses
 from ledger.chain import RunChain
 from schemas.events import StepCommitted, StepProven
 from zk_autograd.errors import VerificationError, ZkAutogradError
@@ -78,6 +79,7 @@ def audit(
     check_records(out, found, sampling)
     # 8
     check_checkpoints(out, found, tree, origin)
+    check_witnesses(out, found, tree, policy)
     # 9
     check_receipts(out, found, tree, policy)
     # 10

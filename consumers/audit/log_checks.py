@@ -201,12 +201,16 @@ def check_receipts(out: Audit, found: Collected, tree: Tree, policy: Policy) -> 
     wanted = set(policy.anchors or ()) - set(by_anchor)
     if wanted:
         out.unchecked(9, f"no receipt of {', '.join(sorted(wanted))}")
-    # Other runs may go on for ever: what has to be anchored is this one.
-    needed = max((i + 1 for i, o in enumerate(found.ledger) if _matters(o.event, out)), default=tree.size)
+    needed = entries_needed(out, found, tree)
     if not found.anchored:
         out.unchecked(9, "nothing is anchored yet: wait for zk-anchor, then audit again")
     elif covered < needed:
         out.unchecked(9, f"{covered} of {needed} entries anchored: wait for zk-anchor, then audit again")
+
+
+def entries_needed(out: Audit, found: Collected, tree: Tree) -> int:
+    """How much of the ledger has to be anchored and cosigned: up to this run's end. Others may go on for ever."""
+    return max((i + 1 for i, o in enumerate(found.ledger) if _matters(o.event, out)), default=tree.size)
 
 
 def _matters(entry: Entry, out: Audit) -> bool:

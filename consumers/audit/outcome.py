@@ -68,6 +68,8 @@ class Audit:
     proven: int = 0
     proofs_verified: int = 0
     size: int = 0
+    cosigned: int | None = None
+    """So many of the ledger's entries have the cosignatures that the policy wants; None: it wants none."""
     anchors: list[ReceiptFacts] = field(default_factory=list)
     classes: set[str] = field(default_factory=set)
     refused: int = 0

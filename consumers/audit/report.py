@@ -137,6 +137,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "proofs_verified": out.proofs_verified,
         "gradients": gradients(out.chain) if out.chain else None,
         "ledger_size": out.size,
+        "cosigned_size": out.cosigned,
         "classes": sorted(out.classes),
         "trusted_on_first_use": out.trusted,
         "records_refused": out.refused,

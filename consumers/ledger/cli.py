@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from consumers.ledger.runner import LedgerRunner
 from consumers.ledger.snapshot import path_of
 from consumers.ledger.tools import ORIGIN, add_tools, run_fsck, run_rebuild
+from consumers.ledger.witnesses import Cosigners
 from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
 from consumers.verifying import Verifiers
+from ledger.note import VerifierKey
 from schemas.events import Role
 from schemas.wire import open_event_log
 from tiles import open_store
@@ -31,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="zk-ledger",
         description="Verify every proof, append steps in order once all their shards are proven, sign a checkpoint per "
-        "batch. One instance writes; a second one takes over and the first ends.",
+        "batch, and have it cosigned by the witnesses that the policy names. One instance writes; a second one takes "
+        "over and the first ends.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -57,9 +60,14 @@ def _run(args: argparse.Namespace) -> int:
         announce(log, home, Role.LEDGER, key, "zk-ledger-announce")
         circuits = CircuitStore(home.path, policy.circuits)
         snapshot = path_of(home.path / "snapshots", args.origin, log.url) if tiles else None
-        runner = LedgerRunner(log, policy, key, args.origin, circuits, verify, report, tiles, snapshot)
+        cosigners = Cosigners(policy.witnesses, report) if policy.witnesses else None
+        runner = LedgerRunner(
+            log, policy, key, args.origin, circuits, verify, report, tiles, snapshot, cosigners=cosigners
+        )
         try:
+            vkey = str(VerifierKey(args.origin, key.public_key))
             report(f"ledger {args.origin} at size {runner.tree.size}, log {log.url}", size=runner.tree.size)
+            report(f"checkpoints verify under {vkey}", key=vkey)
             idle = Idle(args.idle_exit)
             while not idle.over:
                 if runner.run_once(timeout=0.5):
@@ -70,6 +78,8 @@ def _run(args: argparse.Namespace) -> int:
             f"size {runner.tree.size}, root {runner.tree.root().hex()}, {runner.waiting} steps unproven",
             waiting=runner.waiting,
         )
+        if lacking := [witness.name for witness in runner.uncosigned]:
+            report(f"the newest checkpoint is not cosigned by {', '.join(lacking)}", lacking=lacking)
     return 0
 
 

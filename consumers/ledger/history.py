@@ -114,6 +114,8 @@ class Heads:
         at = bisect_left(self._sizes, size)
         if at < len(self._sizes) and self._sizes[at] == size:
             self.check(size, root)
+            if size == self.newest:
+                self.note = note  # the same once more, with cosignatures
             return
         self._sizes.insert(at, size)
         self._roots[at * HASH_BYTES : at * HASH_BYTES] = root

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from consumers.dead_letters import dead_letter
 from consumers.ledger.standing import Beginning, Standing
+from consumers.ledger.witnesses import Cosigners
 from consumers.options import Reporter
 from consumers.receipts import check_beacon, verified_receipt
 from ledger.checkpoint import sign_checkpoint
@@ -36,6 +37,7 @@ from schemas.signing import decode_unverified, seal
 from tiles import Store
 from zk_autograd.errors import DecodeError, UsageError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog, Producer, Reader, Record
+from zk_autograd.note_keys import WitnessKey
 from zk_autograd.policy import Policy
 from zk_autograd.tee.keys import SigningKey
 
@@ -59,6 +61,8 @@ class LedgerRunner:
     tiles: Store | None = None
     snapshot: Path | None = None
     save_every: int = SAVE_EVERY
+    cosigners: Cosigners | None = None
+    """Who is asked to cosign each checkpoint; None: nobody."""
 
     def __post_init__(self) -> None:
         self._check_ours()  # before anybody is fenced off
@@ -69,6 +73,8 @@ class LedgerRunner:
             lambda: Fold(self.find_circuit, self.verify, lambda identity: check_beacon(identity, self.policy)),
         ).standing()  # fmt: skip
         self.tree: GrowingTree = self._at.tree
+        self._note: str | None = self._at.note or None
+        """The newest checkpoint, with the cosignatures on it that are published."""
         self._steps = self._reader("steps")
         self._proofs = self._reader("proofs")
         self._anchors: Reader | None = None  # while no sampled run is there
@@ -110,6 +116,7 @@ class LedgerRunner:
                 done, entries, refused = done + entries, [], []
         if entries or refused:
             self._publish(entries, refused)
+        self._cosign()
         self._save_if_due()
         return done + entries
 
@@ -124,6 +131,26 @@ class LedgerRunner:
         except UsageError as error:
             self.report(f"no snapshot: {error}", unsaved=str(error))
         self._unsaved, self._saved_at = 0, time.monotonic()
+
+    def _cosign(self) -> None:
+        """Publishes the newest checkpoint once more, when witnesses have cosigned it since.
+
+        Only what is published is shown to them: a tree that a crash undoes would be one that they hold for ever.
+        """
+        note = self.cosigners.cosign(self._note, self.tree) if self.cosigners and self._note else None
+        if note is None:
+            return
+        with self._producer.transaction() as transaction:
+            transaction.send("checkpoints", b"", seal("checkpoints", CheckpointIssued(note), self.key))
+        self._note = note
+        if self._at.publisher:
+            self._at.publisher.publish(note)
+        lacking = [key.name for key in self.uncosigned]
+        self.report(
+            f"cosigned at size {self.tree.size}" + (f", but not by {', '.join(lacking)}" if lacking else ""),
+            cosigned=self.tree.size,
+            lacking=lacking,
+        )
 
     def _inputs(self, proofs: list[Record]) -> Iterator[Record]:
         """What is new, causes first.
@@ -176,6 +203,7 @@ class LedgerRunner:
                     self.origin, self.tree.size, self.tree.root(), self.origin, self.key.sign, self.key.public_key
                 )
                 transaction.send("checkpoints", b"", seal("checkpoints", CheckpointIssued(note), self.key))
+                self._note = note
             for record, reason in refused:
                 transaction.send("dead-letters", b"", dead_letter(record, Role.LEDGER, reason, self.key))
         if entries and self._at.publisher:  # what is published is in the log, for good
@@ -187,6 +215,11 @@ class LedgerRunner:
         for record, reason in refused:
             self._at.buried.add((record.topic, record.partition, record.offset))
             self.report(f"refused {record.topic}/{record.partition}@{record.offset}: {reason}", refused=str(reason))
+
+    @property
+    def uncosigned(self) -> list[WitnessKey]:
+        """The witnesses that were to be asked and have not cosigned the newest checkpoint."""
+        return self.cosigners.lacking(self._note) if self.cosigners and self._note else []
 
     @property
     def waiting(self) -> int:

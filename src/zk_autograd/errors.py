@@ -45,3 +45,7 @@ class AnchorError(ZkAutogradError):
 
 class StorageError(ZkAutogradError):
     """The place of the log's tiles cannot be read or written, or holds something else than it should."""
+
+
+class WitnessError(ZkAutogradError):
+    """A witness cannot be reached, or refuses to cosign."""

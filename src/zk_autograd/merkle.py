@@ -98,9 +98,23 @@ def verify_inclusion_hash(leaf: bytes, index: int, size: int, path: Sequence[byt
 
     A function of its own, so that data of 32 bytes is never taken for a hash.
     """
+    _require_hashes("inclusion", [root])
+    computed = root_of_inclusion(leaf, index, size, path)
+    if computed != root:
+        raise VerificationError(
+            f"inclusion: leaf {index} of {size}: expected root {root.hex()}, the path leads to {computed.hex()}"
+        )
+
+
+def root_of_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
+    """The root to which the path leads from a leaf's hash: for who has the root from nowhere else, but signed.
+
+    Raises:
+        VerificationError: the path has not the length of one for this place.
+    """
     if not 0 <= index < size <= MAX_SIZE:
         raise VerificationError(f"inclusion: expected 0 <= index < size <= {MAX_SIZE}, got index {index}, size {size}")
-    _require_hashes("inclusion", [leaf, root, *path])
+    _require_hashes("inclusion", [leaf, *path])
     node, last, computed = index, size - 1, leaf
     for step in path:
         if last == 0:
@@ -114,10 +128,7 @@ def verify_inclusion_hash(leaf: bytes, index: int, size: int, path: Sequence[byt
         node, last = node >> 1, last >> 1
     if last:
         raise VerificationError(f"inclusion: path too short for leaf {index} of {size}: got {len(path)} hashes")
-    if computed != root:
-        raise VerificationError(
-            f"inclusion: leaf {index} of {size}: expected root {root.hex()}, the path leads to {computed.hex()}"
-        )
+    return computed
 
 
 def verify_consistency(old_size: int, old_root: bytes, size: int, root: bytes, proof: Sequence[bytes]) -> None:
@@ -140,7 +151,21 @@ def verify_consistency(old_size: int, old_root: bytes, size: int, root: bytes, p
         if old_size == size and old_root != root:
             raise VerificationError(f"{where}: one size, two roots: {old_root.hex()} and {root.hex()}")
         return
+    computed = root_of_consistency(old_size, old_root, size, proof)
+    if computed != root:
+        raise VerificationError(f"{where}: expected new root {root.hex()}, the proof gives {computed.hex()}")
 
+
+def root_of_consistency(old_size: int, old_root: bytes, size: int, proof: Sequence[bytes]) -> bytes:
+    """The newer root to which the proof leads from the older: for who has it from nowhere else, but signed.
+
+    Raises:
+        VerificationError: not ``0 < old size < size``, or the proof is not the exact one from the older root.
+    """
+    where = f"consistency {old_size} -> {size}"
+    if not 0 < old_size < size <= MAX_SIZE:
+        raise VerificationError(f"{where}: expected 0 < old size < size <= {MAX_SIZE}")
+    _require_hashes(where, [old_root, *proof])
     node, last = old_size - 1, size - 1
     while node & 1:
         node, last = node >> 1, last >> 1
@@ -163,8 +188,7 @@ def verify_consistency(old_size: int, old_root: bytes, size: int, root: bytes, p
         raise VerificationError(f"{where}: the proof is too short: {len(proof)} hashes")
     if old_computed != old_root:
         raise VerificationError(f"{where}: expected old root {old_root.hex()}, the proof gives {old_computed.hex()}")
-    if computed != root:
-        raise VerificationError(f"{where}: expected new root {root.hex()}, the proof gives {computed.hex()}")
+    return computed
 
 
 def _parents(nodes: list[bytes]) -> list[bytes]:

@@ -202,7 +202,7 @@ def test_arguments_that_do_not_belong_together_are_usage_errors(anchor: Anchor, 
         (3, root[:31], note),
         (-1, root, note),
         (2**63, root, note.replace("\n3\n", f"\n{2**63}\n")),
-        (3, root, note + "x" * 4096),
+        (3, root, note + "x" * 60_000),
     ]:
         with pytest.raises(UsageError, match="anchor: "):
             anchor.advance(None, size, submitted_root, submitted_note, [])

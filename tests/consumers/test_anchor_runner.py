@@ -10,8 +10,9 @@ import pytest
 from anchor import AnchorRefused, open_anchor
 from consumers.anchor.runner import AnchorRunner
 from consumers.options import Reporter
-from schemas.events import Anchored, Role, RunOpened
-from schemas.signing import seal
+from ledger.note import NoteSignature, add_signatures
+from schemas.events import Anchored, CheckpointIssued, Role, RunOpened
+from schemas.signing import decode_unverified, seal
 from schemas.wire import open_event_log
 from tests.support.forge import Case, Entry
 from tests.support.pipeline import ORIGIN
@@ -81,6 +82,29 @@ def test_a_receipt_that_a_crash_held_back_is_published(case: Case) -> None:
     assert run(case) == [False]
     assert published(case) == before
     assert run(case) == [False]
+    assert published(case) == before
+    assert case.audit().exit_code == 0
+
+
+@pytest.mark.parametrize("anchored", ["before", "after"])
+def test_a_receipt_that_a_crash_held_back_names_the_note_it_was_given_for(case: Case, anchored: str) -> None:
+    """A tree's checkpoint is there twice, once witnesses have cosigned it; an anchor may have been given either."""
+    grow(case)
+    if anchored == "before":
+        run(case)
+    note = case.log.opened("checkpoints")[-1][1].event
+    assert isinstance(note, CheckpointIssued)
+    line = NoteSignature("w.example", bytes(4), bytes(72))
+    cosigned = CheckpointIssued(add_signatures(note.note, [line]))
+    (record,) = case.log.append("checkpoints", case.insider.seal("checkpoints", cosigned))
+    run(case)
+    before = published(case)
+    assert [e.size for e in before] == [2, 5, 6], "the same tree is not anchored twice"
+    assert (before[-1].checkpoint_id == decode_unverified("checkpoints", record.value).event_id) == (
+        anchored == "after"
+    )
+    case.log.delete(case.log.records("anchors")[-1])
+    run(case)
     assert published(case) == before
     assert case.audit().exit_code == 0
 

@@ -209,7 +209,7 @@ NOT_NOTES = {
     "signature-only-key-id": GOOD.replace(ENCODED, base64.b64encode(VERIFIER.key_id).decode()),
     "signature-split-by-carriage-return": GOOD.replace(ENCODED, ENCODED[:8] + "\r" + ENCODED[8:]),
     "too-large": GOOD + f"— w {base64.b64encode(bytes(MAX_NOTE_BYTES)).decode()}\n",
-    "too-large-in-bytes": GOOD + f"— {'é' * 2000} {ENCODED}\n",
+    "too-large-in-bytes": GOOD + f"— {'é' * (MAX_NOTE_BYTES // 2)} {ENCODED}\n",
     "lone-surrogate": GOOD.replace(ORIGIN, "\ud800", 1),
 }
 

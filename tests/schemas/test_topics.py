@@ -35,7 +35,7 @@ def test_partitions_retention_and_caps_are_the_agreed_ones() -> None:
         "witness": (8, 24 * HOUR, 900_000),
         "proofs": (4, -1, 65_536),
         "ledger": (1, -1, 4_096),
-        "checkpoints": (1, -1, 8_192),
+        "checkpoints": (1, -1, 65_536),
         "anchors": (1, -1, 65_536),
         "dead-letters": (1, -1, 131_072),
     }
@@ -89,7 +89,7 @@ def test_no_cap_is_beyond_what_the_event_log_takes() -> None:
             WitnessShard,
             {"ciphertext": bytes(890_000), **{f"{c}_path": (bytes(32),) * 20 for c in ("pre", "post", "work")}},
         ),
-        (CheckpointIssued, {"note": "\u20ac" * 1365}),
+        (CheckpointIssued, {"note": "\u20ac" * 20_000}),
         (
             DeadLetter,
             {"source_topic": "t" * 249, "reason": "\U0001f600" * 1024, "role": "r" * 32, "value": bytes(65_536)},
