@@ -11,6 +11,7 @@ import torch
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.optim.advance import CHUNK
 from zk_autograd.optim.blocks import Span
+from zk_autograd.optim.images import Images, main_device
 
 LARGEST = 1 << 49
 """No weight integer may start at or above this: leaves every product of a statement inside 64 bits."""
@@ -38,10 +39,12 @@ class Gradients:
 class FlatParameters:
     """The covered parameters. Element ``i`` of every flat vector belongs to the same weight.
 
+    Flat vectors are on one device, the one that holds most parameters; others' are copied there and back.
+
     Args:
         named: names (for messages) and parameters, in the order that is committed to.
     Raises:
-        UsageError: there is none, one comes twice, or they are not real numbers on one device.
+        UsageError: there is none, one comes twice, or they are not real numbers.
     """
 
     def __init__(self, named: Sequence[tuple[str, torch.Tensor]]) -> None:
@@ -52,16 +55,14 @@ class FlatParameters:
         for name, p in named:
             if not p.is_floating_point() or p.layout != torch.strided:
                 raise UsageError(f"optimizer: {name} is {p.dtype}, {p.layout}: expected dense real numbers")
-        self.device = named[0][1].device
-        if any(p.device != self.device for _, p in named):
-            raise UsageError("optimizer: the parameters are on several devices; put them on one")
+        self.device = main_device(named)
         self.named = list(named)
         self.sizes = [p.numel() for _, p in named]
         self.count = sum(self.sizes)
         self._wide = torch.empty(self.count, dtype=torch.float64, device=self.device)
-        self._flat_images = {dtype: self._wide.to(dtype, copy=True) for dtype in {p.dtype for _, p in named}}
-        views = {dtype: self.split(image) for dtype, image in self._flat_images.items()}
-        self._images = [views[p.dtype][i] for i, (_, p) in enumerate(named)]
+        self._images = Images(self.named, self.sizes, self.device)
+        self._spare: Images | None = None
+        self._gathered: torch.Tensor | None = None
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Views of ``flat`` in the parameters' shapes."""
@@ -87,24 +88,35 @@ class FlatParameters:
         self._wide.copy_(integers)
         for span in spans:
             self._wide[span.part].mul_(2.0**-span.format.scale_w)
-        for image in self._flat_images.values():
-            image.copy_(self._wide)
-        for image, (_, p) in zip(self._images, self.named, strict=True):
-            p.copy_(image)
+        self._images.put(self._wide)
+
+    @property
+    def spare(self) -> torch.Tensor:
+        """Memory for an image of the weights beside that of now, float64 if a parameter is, else float32."""
+        if self._spare is None:
+            self._spare = Images(self.named, self.sizes, self.device)
+        return self._spare.real
+
+    def put_spare(self) -> None:
+        """Sets the parameters to the image in :attr:`spare`."""
+        assert self._spare is not None
+        self._images, self._spare = self._spare, self._images
+        self._images.put()
 
     def check_weights(self) -> None:
         """UsageError unless every parameter still is what :meth:`write_weights` made it."""
-        for image, (name, p) in zip(self._images, self.named, strict=True):
+        for image, (name, p) in zip(self._images.parts, self.named, strict=True):
             if p.device != image.device or p.dtype != image.dtype or p.shape != image.shape:
                 raise UsageError(
                     f"optimizer: {name} is now {p.dtype} of shape {tuple(p.shape)} on {p.device}, it was {image.dtype} "
                     f"of shape {tuple(image.shape)} on {image.device}: convert the model before making the optimizer"
                 )
-            if not torch.equal(p, image):
-                raise UsageError(
-                    f"optimizer: {name} was changed outside the optimizer, so its step would not follow from the "
-                    "committed state; undo the change, or call optimizer.requantize() to begin a new run from here"
-                )
+        changed = self._images.first_changed()
+        if changed is not None:
+            raise UsageError(
+                f"optimizer: {changed} was changed outside the optimizer, so its step would not follow from the "
+                "committed state; undo the change, or call optimizer.requantize() to begin a new run from here"
+            )
 
     def read_gradients(self, spans: Sequence[Span], missing_as_zero: bool, negated: bool = False) -> Gradients:
         """The gradients as integers at ``scale_g``, halves rounded up and clipped to the format's ``clip``.
@@ -117,7 +129,7 @@ class FlatParameters:
             UsageError: a gradient is missing or sparse.
             FormatError: a gradient is not finite.
         """
-        self._gather(missing_as_zero, negated)
+        self._gather(self._wide, missing_as_zero, negated)
         integers = torch.empty(self.count, dtype=torch.int64, device=self.device)
         saturated = underflow = 0
         largest, norm, lost = [], 0.0, 0.0
@@ -137,16 +149,23 @@ class FlatParameters:
                 lost += float(torch.dot(exact, exact)) / scale**2
                 most = max(most, peak)
             largest.append(most)
-        share = math.sqrt(lost / norm) if 0 < norm < math.inf else float(norm > 0 or underflow > 0)
-        return Gradients(integers, saturated, underflow, min(share, 1.0), tuple(largest))
+        return Gradients(integers, saturated, underflow, lost_share(lost, norm, underflow), tuple(largest))
 
     def largest_gradients(self, spans: Sequence[Span], missing_as_zero: bool) -> list[float]:
         """The largest gradient element of each span in size; errors as :meth:`read_gradients`."""
-        self._gather(missing_as_zero, negated=False)
+        self._gather(self._wide, missing_as_zero, negated=False)
         return [max(self._peak(part) for part in self._chunks(span)) for span in spans]
 
-    def _gather(self, missing_as_zero: bool, negated: bool) -> None:
-        for part, (name, p) in zip(self.split(self._wide), self.named, strict=True):
+    def gather(self, missing_as_zero: bool, negated: bool) -> torch.Tensor:
+        """The gradients as they are, flat, in :attr:`spare`'s precision, until the next call; UsageError as
+        :meth:`read_gradients`."""
+        if self._gathered is None:
+            self._gathered = torch.empty_like(self._images.real)
+        self._gather(self._gathered, missing_as_zero, negated)
+        return self._gathered
+
+    def _gather(self, flat: torch.Tensor, missing_as_zero: bool, negated: bool) -> None:
+        for part, (name, p) in zip(self.split(flat), self.named, strict=True):
             if p.grad is None:
                 if not missing_as_zero:
                     raise UsageError(
@@ -162,7 +181,7 @@ class FlatParameters:
             else:
                 part.copy_(p.grad)
         if negated:
-            self._wide.neg_()
+            flat.neg_()
 
     def _chunks(self, span: Span) -> Iterator[slice]:
         """The span in pieces that stay in a CPU's caches; whole on other devices."""
@@ -192,3 +211,9 @@ class FlatParameters:
                 index = int((~inside).nonzero()[0])
                 yield name, index, start + index
             start += len(part)
+
+
+def lost_share(lost: float, norm: float, underflow: int) -> float:
+    """The norm of what was lost over that of all, from their squares; 1 if it is lost to floats that some are not 0."""
+    share = math.sqrt(lost / norm) if 0 < norm < math.inf else float(norm > 0 or underflow > 0)
+    return min(share, 1.0)

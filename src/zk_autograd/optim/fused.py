@@ -1,0 +1,167 @@
+"""A step in one pass over gradient and state, by kernels: what they are given, and what they give back.
+
+Who asks for a step calls :func:`take`. Where the kernels do not decide (a gradient that is not finite, an element whose
+step would leave the table, a statement without a kernel), the statement's own ``advance`` does, with the same integers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from zk_autograd.fixed_point import Format
+from zk_autograd.optim.advance import Advanced, advance_parts
+from zk_autograd.optim.blocks import Span
+from zk_autograd.optim.layout import FlatParameters, Gradients, lost_share
+from zk_autograd.statement import Public, Statement
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A statement that kernels know: its family and what sets it apart there.
+
+    Attributes:
+        family: ``adam`` or ``sgd``.
+        decay: of Adam's, 0 for none, 1 for L2, 2 for decoupled.
+        amsgrad: of Adam's.
+        kind: of SGD's, 0 for plain, 1 for momentum, 2 for Nesterov's.
+    """
+
+    family: str
+    decay: int = 0
+    amsgrad: bool = False
+    kind: int = 0
+
+
+VARIANTS = {
+    "adam": Variant("adam"),
+    "adam-l2": Variant("adam", decay=1),
+    "adamw": Variant("adam", decay=2),
+    "amsgrad": Variant("adam", amsgrad=True),
+    "amsgrad-l2": Variant("adam", decay=1, amsgrad=True),
+    "amsgradw": Variant("adam", decay=2, amsgrad=True),
+} | {
+    name + decay: Variant("sgd", kind=kind)
+    for kind, name in enumerate(("sgd", "momentum", "nesterov"))
+    for decay in ("", "-l2")
+}
+"""By the statement's name. Other statements have no kernel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A step of one span; all tensors are the span's parts of flat ones, on one device.
+
+    Attributes:
+        g: gradients, float32 or float64.
+        pre: state before, int64, by name.
+        post, hints, integers, image: where the results go; ``integers`` are the gradients, ``image`` the weights as
+            floats of ``g``'s precision.
+    """
+
+    variant: Variant
+    public: Public
+    P: int
+    format: Format
+    g: torch.Tensor
+    pre: Tensors
+    post: Tensors
+    hints: Tensors
+    integers: torch.Tensor
+    image: torch.Tensor
+
+
+class Tally(NamedTuple):
+    """What a kernel counted: elements clipped, that became zero, that leave the table; the largest gradient; sums of
+    squares of gradients and of what rounding and clipping took, in units of the format."""
+
+    saturated: int
+    underflow: int
+    outside: int
+    largest: float
+    norm: float
+    lost: float
+
+
+class Kernels(ABC):
+    """Takes steps on one kind of device."""
+
+    @abstractmethod
+    def empty(self) -> torch.Tensor:
+        """An int64 tensor for all parameters, of unspecified values."""
+
+    @abstractmethod
+    def run(self, jobs: Sequence[Job]) -> list[Tally]:
+        """Takes the steps."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A step to take, with the public integers of each span.
+
+    Attributes:
+        missing_as_zero, negated: of gradients, see :meth:`FlatParameters.read_gradients`.
+    """
+
+    statement: Statement
+    P: int
+    spans: Sequence[Span]
+    public: Sequence[Public]
+    missing_as_zero: bool
+    negated: bool
+
+
+class Stepped(NamedTuple):
+    """Gradients as read, the state after, and whether its image is in the parameters' spare one."""
+
+    read: Gradients
+    done: Advanced
+    in_spare: bool
+
+
+def take(kernels: Kernels | None, task: Task, flat: FlatParameters, pre: Tensors) -> Stepped:
+    """The step, by kernels if there are any that decide it; nothing is kept yet.
+
+    Raises:
+        UsageError: a gradient is missing or sparse.
+        FormatError: a gradient is not finite, or a step does not fit even without one.
+    """
+    found = _by_kernels(kernels, task, flat, pre) if kernels else None
+    if found is not None:
+        return found
+    read = flat.read_gradients(task.spans, task.missing_as_zero, task.negated)
+    parts = [(span.part, pub) for span, pub in zip(task.spans, task.public, strict=True)]
+    return Stepped(read, advance_parts(task.statement, pre, read.integers, parts, task.P), False)
+
+
+def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors) -> Stepped | None:
+    """None if they do not decide it."""
+    g, image, integers = flat.gather(task.missing_as_zero, task.negated), flat.spare, kernels.empty()
+    post = {name: kernels.empty() for name in task.statement.state}
+    hints = {name: kernels.empty() for name in task.statement.hints}
+    variant, jobs = VARIANTS[task.statement.name], []
+    for span, public in zip(task.spans, task.public, strict=True):
+        part = span.part
+        before, after, helping = ({name: x[part] for name, x in some.items()} for some in (pre, post, hints))
+        jobs.append(
+            Job(variant, public, task.P, span.format, g[part], before, after, helping, integers[part], image[part])
+        )
+    found = kernels.run(jobs)
+    if any(tally.outside or not math.isfinite(tally.largest) for tally in found):
+        return None
+    units = [2.0 ** (-2 * span.format.scale_g) for span in task.spans]
+    norm, lost = (
+        sum(x * unit for x, unit in zip(sums, units, strict=True))
+        for sums in ([tally.norm for tally in found], [tally.lost for tally in found])
+    )
+    saturated, underflow = sum(tally.saturated for tally in found), sum(tally.underflow for tally in found)
+    largest = tuple(tally.largest for tally in found)
+    read = Gradients(integers, saturated, underflow, lost_share(lost, norm, underflow), largest)
+    return Stepped(read, Advanced(post, hints, integers, 0), True)
