@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+
 import numpy as np
 
-from zk_autograd.host_kernels.arithmetic import floor_divide, leaves, quotient, root
+from zk_autograd.host_kernels.arithmetic import floor_divide, quotient, root
 from zk_autograd.host_kernels.compiling import compiled
-from zk_autograd.host_kernels.gradient import TILE, image, quantise
+from zk_autograd.host_kernels.gradient import TILE, figures, largest, move, quantise
 
 NONE, L2, DECOUPLED = 0, 1, 2
 """What weight decay is added to: nothing, the gradient, the weights."""
@@ -15,48 +16,50 @@ NONE, L2, DECOUPLED = 0, 1, 2
 @compiled
 def adam(  # type: ignore[no-untyped-def]
     decay, amsgrad, g, bits, w, m, v, h, out_g, out_w, out_m, out_v, out_h, out_s, out_x, out_image,
-    b1, c1, b2, c2, A, E, r, W, k, P, unsigned, scale, clip, unit,
+    b1, c1, b2, c2, A, E, r, W, k, P, unsigned, scale, clip, unit, w_end, m_end,
 ):  # fmt: skip
-    """Steps of one span.
+    """Steps of one span. All integers among the numbers come as floats; products are below ``TERM``.
 
     Args:
         decay, amsgrad: which variant.
-        g, bits: gradients, see :func:`quantise`.
-        w, m, v, h: int64 state; ``h`` is any array where there is none, as ``out_h`` and ``out_x`` are then.
-        out_x: hint ``e`` with L2, ``d`` with decoupled decay.
-        unsigned, scale, clip: see :func:`quantise`.
+        g, bits: gradients, and their memory as integers (:func:`largest`, with ``unsigned``).
+        w, m, v, h: the state, int64, int32, int32 and int16; ``h`` is any array where there is none, as ``out_h`` and
+            ``out_x`` are then.
+        out_x: hint ``e`` with L2, ``d`` with decoupled decay; int16, as ``out_g`` and ``out_s``.
         unit: of a weight, ``2**-scale_w``.
+        w_end, m_end: weights (if they decay) and ``m'`` have to be smaller in size for products to be exact.
     Returns:
-        Elements that were clipped, that became zero, that leave the table; the largest gradient's bits; two sums.
+        Elements that were clipped, that became zero, for which the kernel does not decide; the largest gradient's
+        bits; two sums. An element is not decided if it leaves the table or does not fit its array.
     """
-    inverse, limit = 1.0 / P, (P - E) // 2
-    exact, rounded = np.empty(TILE, np.float64), np.empty(TILE, np.float64)
-    decayed, moved = np.empty(TILE, np.int64), np.empty(TILE, np.int64)
-    saturated, underflow, outside, peak, norm, lost = 0, 0, 0, np.int64(0), 0.0, 0.0
+    inverse, half, low, high = 1.0 / P, r + 0.5, float(-(P // 2)), float(P - 1 - P // 2)
+    end = float((P - E) // 2 + 1) ** 2  # from here on the root is too large
+    moved = np.empty(TILE, np.int32)
+    saturated, underflow, outside, peak, norm, lost = 0, 0, 0, bits[0] & unsigned, 0.0, 0.0
     for start in range(0, len(w), TILE):
         to = min(start + TILE, len(w))
-        found = quantise(g[start:to], bits[start:to], unsigned, scale, clip, exact, rounded, out_g[start:to])
-        saturated, underflow, peak = saturated + found[0], underflow + found[1], max(peak, found[2])
-        norm, lost = norm + found[3], lost + found[4]
         used = out_g[start:to]
+        counts = quantise(g[start:to], scale, clip, used)
+        saturated, underflow = saturated + counts[0], underflow + counts[1]
+        peak = max(peak, largest(bits[start:to], unsigned))
+        sums = figures(g[start:to], scale, used)
+        norm, lost = norm + sums[0], lost + sums[1]
         if decay == DECOUPLED:
-            _decayed(w[start:to], W, r, P, inverse, out_x[start:to])
+            outside += _decayed(w[start:to], W, half, inverse, w_end, low, high, out_x[start:to])
         elif decay == L2:
-            _decayed(w[start:to], W, r, P, inverse, decayed)
-            _sum(used, decayed, out_x[start:to])
+            outside += _decaying(w[start:to], W, half, inverse, w_end, used, out_x[start:to])
             used = out_x[start:to]
-        _means(used, m[start:to], b1, c1, r, P, inverse, out_m[start:to])
-        _square_means(used, v[start:to], b2, c2, r, P, inverse, out_v[start:to])
-        outside += _roots(out_v[start:to], limit, out_s[start:to])
+        outside += _means(used, m[start:to], b1, c1, half, inverse, m_end, out_m[start:to])
+        outside += _square_means(used, v[start:to], b2, c2, half, inverse, end, out_v[start:to])
+        _roots(out_v[start:to], out_s[start:to])
         divisor = out_s[start:to]
         if amsgrad:
             divisor = out_h[start:to]
-            outside += _largest(h[start:to], k, out_s[start:to], limit, divisor)
-        outside += _quotients(out_m[start:to], divisor, A, E, P, moved)
+            outside += _largest(h[start:to], k, out_s[start:to], (P - E) // 2, divisor)
+        outside += _quotients(out_m[start:to], divisor, A, E, low, high, moved)
         if decay == DECOUPLED:
-            outside += _both(out_x[start:to], P, moved)
-        _moved(w[start:to], moved, out_w[start:to])
-        image(out_w[start:to], unit, out_image[start:to])
+            _add(out_x[start:to], moved)
+        move(w[start:to], moved, unit, out_w[start:to], out_image[start:to])
     return saturated, underflow, outside, peak, norm, lost
 
 
@@ -65,71 +68,75 @@ def adam(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _decayed(w, W, r, P, inverse, out):  # type: ignore[no-untyped-def]
-    for i in range(len(w)):
-        out[i] = floor_divide(w[i] * W + r, P, inverse)
-
-
-@compiled
-def _sum(x, y, out):  # type: ignore[no-untyped-def]
-    for i in range(len(x)):
-        out[i] = x[i] + y[i]
-
-
-@compiled
-def _means(e, m, b1, c1, r, P, inverse, out):  # type: ignore[no-untyped-def]
-    for i in range(len(m)):
-        out[i] = floor_divide(m[i] * b1 + e[i] * c1 + r, P, inverse)
-
-
-@compiled
-def _square_means(e, v, b2, c2, r, P, inverse, out):  # type: ignore[no-untyped-def]
-    for i in range(len(v)):
-        out[i] = floor_divide(v[i] * b2 + e[i] * e[i] * c2 + r, P, inverse)
-
-
-@compiled
-def _roots(v, limit, out):  # type: ignore[no-untyped-def]
+def _decayed(w, W, half, inverse, w_end, low, high, out):  # type: ignore[no-untyped-def]
     outside = 0
-    top = (limit + 2) * (limit + 2)  # below 2**43: the root of what is larger is outside, whatever it is
-    for i in range(len(v)):
-        s = root(min(max(v[i], 0), top))
-        outside += np.int64((v[i] < 0) | (s > limit))
-        out[i] = s
+    for i in range(len(w)):
+        real = np.float64(w[i])
+        x = floor_divide(real * W + half, inverse)
+        outside += np.int64((abs(real) >= w_end) | (x < low) | (x > high))
+        out[i] = np.int32(x)
     return outside
+
+
+@compiled
+def _decaying(w, W, half, inverse, w_end, g, out):  # type: ignore[no-untyped-def]
+    outside = 0
+    for i in range(len(w)):
+        real = np.float64(w[i])
+        x = floor_divide(real * W + half, inverse) + np.float64(g[i])
+        outside += np.int64((abs(real) >= w_end) | (abs(x) > 32767.0))
+        out[i] = np.int32(x)
+    return outside
+
+
+@compiled
+def _means(e, m, b1, c1, half, inverse, m_end, out):  # type: ignore[no-untyped-def]
+    outside = 0
+    for i in range(len(m)):
+        x = floor_divide(np.float64(m[i]) * b1 + np.float64(e[i]) * c1 + half, inverse)
+        outside += np.int64(abs(x) >= m_end)
+        out[i] = np.int32(x)
+    return outside
+
+
+@compiled
+def _square_means(e, v, b2, c2, half, inverse, end, out):  # type: ignore[no-untyped-def]
+    outside = 0
+    for i in range(len(v)):
+        x = np.float64(e[i])
+        x = floor_divide(np.float64(v[i]) * b2 + x * x * c2 + half, inverse)
+        outside += np.int64((x < 0.0) | (x >= end))
+        out[i] = np.int32(x)
+    return outside
+
+
+@compiled
+def _roots(v, out):  # type: ignore[no-untyped-def]
+    for i in range(len(v)):
+        out[i] = root(np.int32(max(v[i], np.int32(0))))
 
 
 @compiled
 def _largest(h, k, s, limit, out):  # type: ignore[no-untyped-def]
     outside = 0
     for i in range(len(h)):
-        x = max(h[i] * k, s[i])
+        x = max(np.float64(h[i]) * k, np.float64(s[i]))
         outside += np.int64(x > limit)
-        out[i] = x
+        out[i] = np.int32(x)
     return outside
 
 
 @compiled
-def _quotients(m, root, A, E, P, out):  # type: ignore[no-untyped-def]
+def _quotients(m, root, A, E, low, high, out):  # type: ignore[no-untyped-def]
     outside = 0
     for i in range(len(m)):
-        out[i] = quotient(m[i] * A, 2 * root[i] + E)
-    for i in range(len(m)):
-        outside += leaves(out[i], P)
+        x = quotient(np.float64(m[i]) * A, 2.0 * np.float64(root[i]) + E)
+        outside += np.int64((x < low) | (x > high))
+        out[i] = np.int32(x)
     return outside
 
 
 @compiled
-def _both(d, P, moved):  # type: ignore[no-untyped-def]
-    outside = 0
-    for i in range(len(d)):
-        outside += leaves(d[i], P)
+def _add(d, moved):  # type: ignore[no-untyped-def]
     for i in range(len(d)):
         moved[i] += d[i]
-    return outside
-
-
-@compiled
-def _moved(w, moved, out):  # type: ignore[no-untyped-def]
-    for i in range(len(w)):
-        out[i] = w[i] - moved[i]

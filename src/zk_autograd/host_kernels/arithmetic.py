@@ -1,7 +1,7 @@
-"""Exact integer results by way of float64, which a CPU computes for several elements at once where it cannot integers.
+"""Exact integer results in float64, which every CPU computes for several elements at once, where it cannot integers.
 
-A float only ever makes a first guess, and integers correct it. ``u`` is ``2**-53``: no correctly rounded operation is
-further than that from its exact result, relatively.
+A float64 holds every integer up to ``2**53``. So sums of products below ``TERM`` are exact in any order, and only
+quotients and roots have to be argued. ``u`` is ``2**-53``: a correctly rounded result is off by at most ``u``, relatively.
 """
 
 from __future__ import annotations
@@ -12,45 +12,40 @@ import numpy as np
 
 from zk_autograd.host_kernels.compiling import compiled
 
-LEAST_TABLE, LARGEST_TABLE = 1 << 12, 1 << 22
-"""Tables for which the arguments below hold: ``LEAST_TABLE - 8 <= P < LARGEST_TABLE``."""
+TERM = 1 << 48
+"""Who calls the kernels keeps every product below this, so that a sum of three and ``P`` is below ``2**50``."""
+
+LARGEST_TABLE = 1 << 16
+"""Up to here roots, gradients and steps fit 16 bits, and squares of roots 31."""
 
 
 @compiled
-def floor_divide(x: int, P: int, inverse: float) -> int:
-    """``floor(x / P)`` of any int64; ``inverse`` is ``1 / P`` in float64.
+def floor_divide(x: float, inverse: float) -> float:
+    """``floor((x - 1/2) / P)`` for an integer ``x - 1/2`` below ``2**50`` in size; ``inverse`` is ``1 / P`` in float64.
 
-    ``float(x)``, ``inverse`` and their product are each off by ``u``, so the guess is off by less than
-    ``3.01 * u * 2**63 / P``, at most 0.76 for ``P >= 4088``. Two numbers less than 1 apart have floors at most 1 apart,
-    and the remainder says which way. It is computed modulo ``2**64``, and is below ``2*P`` in size: no matter.
+    ``x / P`` lies at least ``1/(2*P)`` from every integer, and its floor is that of ``(x - 1/2) / P``. The product is off by
+    ``2.01 * u * |x| / P``, less than ``2**-52 * 2**50 * 1.01 / P = 0.26 / P``: it stays on its side.
     """
-    q = np.int64(math.floor(np.float64(x) * inverse))
-    r = x - q * P
-    return q - np.int64(r < 0) + np.int64(r >= P)
+    return math.floor(x * inverse)
+
+
+@compiled
+def quotient(x: float, D: float) -> float:
+    """``floor(x / D)`` for integers ``|x| < 2**53`` and ``1 <= D < 2**53``.
+
+    If ``x / D`` is no integer, it lies at least ``1 / D`` from one, and rounding moves it by ``u * |x| / D < 1 / D``.
+    """
+    return math.floor(x / D)
 
 
 @compiled
 def root(x: int) -> int:
-    """``floor(sqrt(x))`` for ``0 <= x < 2**52``: float64 holds such ``x``, and its rounded root does not reach the next
-    integer (argued at ``zk_autograd.optim.advance.isqrt``)."""
-    return np.int64(math.sqrt(np.float64(x)))
+    """``floor(sqrt(x))`` for ``0 <= x < 2**30``.
 
-
-@compiled
-def quotient(x: int, D: int) -> int:
-    """``floor(x / D)`` for ``1 <= D < 2**53``, if it is below ``2**50`` in size; else a number that is not below
-    ``2**49``.
-
-    ``float(D)`` is exact, ``float(x)`` and the division are each off by ``u``: the guess by less than
-    ``2.01 * u * 2**50 = 0.26``, so the floor by at most 1. A quotient from ``2**50`` on is guessed within a
-    thousandth of itself, and corrected by 1 at most.
+    As a float32 ``x`` is off by ``2**-24``, its root by half of that and ``2**-24`` more, relatively: by less than
+    ``1.6 * 2**-24 * 2**15 = 0.01``. So the guess is off by at most 1, and squares say which way; they are below ``2**31``.
     """
-    q = np.int64(math.floor(np.float64(x) / np.float64(D)))
-    r = x - q * D
-    return q - np.int64(r < 0) + np.int64(r >= D)
-
-
-@compiled
-def leaves(x: int, P: int) -> int:
-    """1 unless ``-(P // 2) <= x < P - P // 2``, the table's range around 0."""
-    return np.int64((x < -(P // 2)) | (x > P - 1 - P // 2))
+    s = np.int32(math.sqrt(np.float32(x)))
+    s = np.int32(s - np.int32(np.int32(s * s) > x))
+    above = np.int32(s + 1)
+    return np.int32(s + np.int32(np.int32(above * above) <= x))

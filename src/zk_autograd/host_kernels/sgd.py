@@ -4,69 +4,59 @@ from __future__ import annotations
 
 import numpy as np
 
-from zk_autograd.host_kernels.arithmetic import floor_divide, leaves
+from zk_autograd.host_kernels.arithmetic import floor_divide
 from zk_autograd.host_kernels.compiling import compiled
-from zk_autograd.host_kernels.gradient import TILE, image, quantise
+from zk_autograd.host_kernels.gradient import TILE, figures, largest, move, quantise
 
 PLAIN, MOMENTUM, NESTEROV = 0, 1, 2
 
 
 @compiled
 def sgd(  # type: ignore[no-untyped-def]
-    kind, g, bits, w, m, out_g, out_w, out_m, out_image, u, c, A, B, r, V, W, P, unsigned, scale, clip, unit
+    kind, g, bits, w, m, out_g, out_w, out_m, out_image, u, c, A, B, r, V, W, P, unsigned, scale, clip, unit, w_end,
+    m_end,
 ):  # fmt: skip
     """Steps of one span, as ``adam``'s; public integers that the variant does not have are 0.
 
     Args:
         kind: which variant; PLAIN has no ``m`` (any array).
     """
-    inverse = 1.0 / P
-    exact, rounded = np.empty(TILE, np.float64), np.empty(TILE, np.float64)
-    sums, step = np.empty(TILE, np.int64), np.empty(TILE, np.int64)
-    saturated, underflow, outside, peak, norm, lost = 0, 0, 0, np.int64(0), 0.0, 0.0
+    inverse, half, low, high = 1.0 / P, r + 0.5, float(-(P // 2)), float(P - 1 - P // 2)
+    step = np.empty(TILE, np.int32)
+    saturated, underflow, outside, peak, norm, lost = 0, 0, 0, bits[0] & unsigned, 0.0, 0.0
     for start in range(0, len(w), TILE):
         to = min(start + TILE, len(w))
-        found = quantise(g[start:to], bits[start:to], unsigned, scale, clip, exact, rounded, out_g[start:to])
-        saturated, underflow, peak = saturated + found[0], underflow + found[1], max(peak, found[2])
-        norm, lost = norm + found[3], lost + found[4]
+        used = out_g[start:to]
+        counts = quantise(g[start:to], scale, clip, used)
+        saturated, underflow = saturated + counts[0], underflow + counts[1]
+        peak = max(peak, largest(bits[start:to], unsigned))
+        sums = figures(g[start:to], scale, used)
+        norm, lost = norm + sums[0], lost + sums[1]
         if kind == PLAIN:
-            _quotients(out_g[start:to], A, w[start:to], W, r, P, inverse, step)
+            outside += _sums(used, A, used, 0.0, w[start:to], W, half, inverse, w_end, low, high, step)
         else:
-            _moments(m[start:to], u, out_g[start:to], P if kind == NESTEROV else c, w[start:to], V, sums)
-            _floors(sums[: to - start], r, P, inverse, out_m[start:to])
+            ends = -m_end, m_end
+            c = P if kind == NESTEROV else c
+            outside += _sums(
+                m[start:to], u, used, c, w[start:to], V, half, inverse, w_end, ends[0], ends[1], out_m[start:to]
+            )
             if kind == MOMENTUM:
-                _quotients(out_m[start:to], A, w[start:to], 0, r, P, inverse, step)
+                outside += _sums(
+                    out_m[start:to], A, used, 0.0, w[start:to], 0.0, half, inverse, w_end, low, high, step
+                )
             else:
-                _moments(out_g[start:to], A, out_m[start:to], B, w[start:to], W, sums)
-                _floors(sums[: to - start], r, P, inverse, step)
-        outside += _moved(w[start:to], step, P, out_w[start:to])
-        image(out_w[start:to], unit, out_image[start:to])
+                outside += _sums(out_m[start:to], B, used, A, w[start:to], W, half, inverse, w_end, low, high, step)
+        move(w[start:to], step, unit, out_w[start:to], out_image[start:to])
     return saturated, underflow, outside, peak, norm, lost
 
 
 @compiled
-def _quotients(x, A, w, W, r, P, inverse, out):  # type: ignore[no-untyped-def]
-    for i in range(len(x)):
-        out[i] = floor_divide(x[i] * A + w[i] * W + r, P, inverse)
-
-
-@compiled
-def _moments(x, a, y, b, w, c, out):  # type: ignore[no-untyped-def]
-    for i in range(len(x)):
-        out[i] = x[i] * a + y[i] * b + w[i] * c
-
-
-@compiled
-def _floors(x, r, P, inverse, out):  # type: ignore[no-untyped-def]
-    for i in range(len(x)):
-        out[i] = floor_divide(x[i] + r, P, inverse)
-
-
-@compiled
-def _moved(w, step, P, out):  # type: ignore[no-untyped-def]
+def _sums(x, a, y, b, w, c, half, inverse, w_end, low, high, out):  # type: ignore[no-untyped-def]
+    """``floor((x*a + y*b + w*c + r) / P)``; returns how many are not from ``low`` to ``high``, or have too large a w."""
     outside = 0
-    for i in range(len(w)):
-        outside += leaves(step[i], P)
-    for i in range(len(w)):
-        out[i] = w[i] - step[i]
+    for i in range(len(x)):
+        real = np.float64(w[i])
+        z = floor_divide(np.float64(x[i]) * a + np.float64(y[i]) * b + real * c + half, inverse)
+        outside += np.int64((abs(real) >= w_end) | (z < low) | (z > high))
+        out[i] = np.int32(z)
     return outside

@@ -40,7 +40,7 @@ class _Taken:
 class FixedPointOptimizer(Scaled):
     """A torch optimizer whose steps are those of a :class:`~zk_autograd.statement.Statement`, to the last bit.
 
-    The state is int64, one flat vector per name of the statement's state, over the parameters that require a gradient
+    The state is integers, one flat vector per name of the statement's state, over the parameters that require a gradient
     when the optimizer is made, in the order of the parameter groups. After every step the model's weights are the
     image of the integers: ``w / 2**scale_w``, rounded to each parameter's dtype.
 
@@ -202,7 +202,7 @@ class FixedPointOptimizer(Scaled):
     def state_dict(self) -> dict[str, Any]:
         """As torch's; ``state`` holds the exact integers per parameter, ``fixed_point`` what they mean."""
         out = super().state_dict()
-        parts = {name: self._flat.split(tensor.clone()) for name, tensor in self._integers.items()}
+        parts = {name: self._flat.split(tensor.to(torch.int64, copy=True)) for name, tensor in self._integers.items()}
         covered = {id(p): i for i, (_, p) in enumerate(self._flat.named)}
         order = [p for group in self.param_groups for p in group["params"]]
         out["state"] = {

@@ -6,6 +6,7 @@ A large new tensor is fresh memory, which the system hands out page by page: tha
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,20 +16,21 @@ LEAST = 1 << 16
 
 
 class Buffers:
-    """Lends int64 tensors of one length. A tensor's memory comes back when its last view, of torch or numpy, is gone.
+    """Lends tensors of one length. A tensor's memory comes back when its last view, of torch or numpy, is gone.
 
     That is exact: the lent array is owned by the tensor's storage and by nothing else, and every view owns the storage.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._free: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+        self._free: dict[torch.dtype, list[np.ndarray[Any, Any]]] = {}
 
-    def empty(self) -> torch.Tensor:
+    def empty(self, dtype: torch.dtype) -> torch.Tensor:
         """A tensor of unspecified values."""
         if self._count < LEAST:
-            return torch.empty(self._count, dtype=torch.int64)
-        memory = self._free.pop() if self._free else np.empty(self._count, np.int64)
+            return torch.empty(self._count, dtype=dtype)
+        free = self._free.setdefault(dtype, [])
+        memory = free.pop() if free else torch.empty(self._count, dtype=dtype).numpy()
         lent = memory.view()
-        weakref.finalize(lent, self._free.append, memory).atexit = False
+        weakref.finalize(lent, free.append, memory).atexit = False
         return torch.from_numpy(lent)

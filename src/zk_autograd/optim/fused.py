@@ -57,11 +57,11 @@ VARIANTS = {
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A step of one span; all tensors are the span's parts of flat ones, on one device.
+    """A step of one span; all tensors are the span's parts of flat ones, on one device. Integers: :func:`stored`.
 
     Attributes:
         g: gradients, float32 or float64.
-        pre: state before, int64, by name.
+        pre: state before, by name.
         post, hints, integers, image: where the results go; ``integers`` are the gradients, ``image`` the weights as
             floats of ``g``'s precision.
     """
@@ -90,16 +90,31 @@ class Tally(NamedTuple):
     lost: float
 
 
+NARROW_TABLE = 1 << 16
+"""Up to here a table's integers fit 16 bits, and their products 32."""
+
+NARROW = {name: torch.int16 for name in ("g", "s", "h", "d", "e")} | {name: torch.int32 for name in ("m", "v")}
+"""How integers are kept beside a table up to ``NARROW_TABLE``: a step is bound by memory. Weights stay int64.
+
+What lies in the table: roots up to ``P/2``, and ``v' < (P/2 + 1)**2 <= 2**30``; decay from ``-P/2``; gradients up to
+``clip``, at most ``P/2``. For ``m`` and ``e`` it is almost certain; kernels look, and do not decide if not."""
+
+
+def stored(name: str, P: int) -> torch.dtype:
+    """The dtype in which kernels keep integers of this name."""
+    return NARROW.get(name, torch.int64) if P <= NARROW_TABLE else torch.int64
+
+
 class Kernels(ABC):
     """Takes steps on one kind of device."""
 
     @abstractmethod
-    def empty(self) -> torch.Tensor:
-        """An int64 tensor for all parameters, of unspecified values."""
+    def empty(self, dtype: torch.dtype) -> torch.Tensor:
+        """A tensor for all parameters, of unspecified values."""
 
     @abstractmethod
-    def run(self, jobs: Sequence[Job]) -> list[Tally]:
-        """Takes the steps."""
+    def run(self, jobs: Sequence[Job]) -> list[Tally] | None:
+        """Takes the steps; None if the kernels' arithmetic does not hold for such public integers."""
 
 
 @dataclass(frozen=True)
@@ -137,24 +152,28 @@ def take(kernels: Kernels | None, task: Task, flat: FlatParameters, pre: Tensors
     if found is not None:
         return found
     read = flat.read_gradients(task.spans, task.missing_as_zero, task.negated)
+    pre = {name: x.to(torch.int64) for name, x in pre.items()}
     parts = [(span.part, pub) for span, pub in zip(task.spans, task.public, strict=True)]
     return Stepped(read, advance_parts(task.statement, pre, read.integers, parts, task.P), False)
 
 
 def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors) -> Stepped | None:
     """None if they do not decide it."""
-    g, image, integers = flat.gather(task.missing_as_zero, task.negated), flat.spare, kernels.empty()
-    post = {name: kernels.empty() for name in task.statement.state}
-    hints = {name: kernels.empty() for name in task.statement.hints}
-    variant, jobs = VARIANTS[task.statement.name], []
+    g, image = flat.gather(task.missing_as_zero, task.negated), flat.spare
+    if not (pre := _as_stored(pre, task.P)):
+        return None
+    st, P = task.statement, task.P
+    post, hints = ({name: kernels.empty(stored(name, P)) for name in some} for some in (st.state, st.hints))
+    integers = kernels.empty(stored("g", P))
+    variant, jobs = VARIANTS[st.name], []
     for span, public in zip(task.spans, task.public, strict=True):
         part = span.part
         before, after, helping = ({name: x[part] for name, x in some.items()} for some in (pre, post, hints))
         jobs.append(
-            Job(variant, public, task.P, span.format, g[part], before, after, helping, integers[part], image[part])
+            Job(variant, public, P, span.format, g[part], before, after, helping, integers[part], image[part])
         )
     found = kernels.run(jobs)
-    if any(tally.outside or not math.isfinite(tally.largest) for tally in found):
+    if found is None or any(tally.outside or not math.isfinite(tally.largest) for tally in found):
         return None
     units = [2.0 ** (-2 * span.format.scale_g) for span in task.spans]
     norm, lost = (
@@ -165,3 +184,14 @@ def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors
     largest = tuple(tally.largest for tally in found)
     read = Gradients(integers, saturated, underflow, lost_share(lost, norm, underflow), largest)
     return Stepped(read, Advanced(post, hints, integers, 0), True)
+
+
+def _as_stored(pre: Tensors, P: int) -> dict[str, torch.Tensor]:
+    """The state in the kernels' dtypes; empty if it does not fit them."""
+    found = {}
+    for name, x in pre.items():
+        dtype = stored(name, P)
+        if x.dtype != dtype and (int(x.min()) < torch.iinfo(dtype).min or int(x.max()) > torch.iinfo(dtype).max):
+            return {}
+        found[name] = x.to(dtype)
+    return found

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from zk_autograd.host_kernels.adam import adam
-from zk_autograd.host_kernels.arithmetic import LARGEST_TABLE, LEAST_TABLE
+from zk_autograd.host_kernels.arithmetic import LARGEST_TABLE, TERM
 from zk_autograd.host_kernels.sgd import sgd
 from zk_autograd.optim.buffers import Buffers
-from zk_autograd.optim.fused import Job, Kernels, Tally
+from zk_autograd.optim.fused import NARROW, Job, Kernels, Tally
 
 CHUNK = 1 << 16
 """Elements that a thread takes at a time; their number decides in which order float sums are added, so it is fixed."""
@@ -24,7 +24,7 @@ CHUNK = 1 << 16
 
 def covers(P: int) -> bool:
     """Whether the kernels' arithmetic is exact for tables of this size."""
-    return LEAST_TABLE - 8 <= P < LARGEST_TABLE
+    return P <= LARGEST_TABLE
 
 
 class HostKernels(Kernels):
@@ -33,10 +33,12 @@ class HostKernels(Kernels):
     def __init__(self, count: int) -> None:
         self._buffers = Buffers(count)
 
-    def empty(self) -> torch.Tensor:
-        return self._buffers.empty()
+    def empty(self, dtype: torch.dtype) -> torch.Tensor:
+        return self._buffers.empty(dtype)
 
-    def run(self, jobs: Sequence[Job]) -> list[Tally]:
+    def run(self, jobs: Sequence[Job]) -> list[Tally] | None:
+        if not all(_exact(job) for job in jobs):
+            return None
         calls = [(number, *call) for number, job in enumerate(jobs) for call in _calls(job)]
         threads = min(torch.get_num_threads(), len(calls))
         results = map(_called, calls) if threads < 2 else _threads(threads).map(_called, calls)
@@ -44,6 +46,29 @@ class HostKernels(Kernels):
         for (number, *_), result in zip(calls, results, strict=True):
             found[number].append(result)
         return [_tally(job, results) for job, results in zip(jobs, found, strict=True)]
+
+
+_REACH = {dtype: 1 << (torch.iinfo(dtype).bits - 1) for dtype in (torch.int16, torch.int32)}
+"""No integer kept in such an array is larger."""
+
+_FACTORS = {
+    "adam": {"b1": "m", "c1": "g", "A": "g", "k": "h"},
+    "sgd": {"u": "m", "c": "g", "A": "g", "B": "g"},
+}
+"""Which kept integers each public one is multiplied with. ``A`` and ``B`` meet ``m'`` too, which :func:`_end` bounds."""
+
+
+def _exact(job: Job) -> bool:
+    """Whether the public integers leave every product below TERM, so that the kernels are exact."""
+    pub = job.public
+    products = [pub.get(name, 0) * _REACH[NARROW[other]] for name, other in _FACTORS[job.variant.family].items()]
+    squares = [pub.get(name, 0) << 30 for name in ("b2", "c2")]
+    return max(products + squares) < TERM
+
+
+def _end(job: Job, *names: str) -> float:
+    """In size below this, an integer's products with these public ones are below TERM."""
+    return float(TERM // max(1, *(job.public.get(name, 0) for name in names)))
 
 
 @cache
@@ -65,7 +90,11 @@ def _calls(job: Job) -> list[tuple[Any, tuple[Any, ...]]]:
     variant, pub, P = job.variant, job.public, job.P
     g = job.g.numpy()
     bits = g.view(np.int32 if g.dtype == np.float32 else np.int64)
-    ends = P, _unsigned(g), 2.0**job.format.scale_g, job.format.clip, 2.0**-job.format.scale_w
+    ends = (
+        float(P), bits.dtype.type(_unsigned(g)), 2.0**job.format.scale_g,
+        float(job.format.clip), 2.0**-job.format.scale_w, _end(job, "V", "W"),
+        min(_end(job, "A", "B"), float(_REACH[torch.int32])),
+    )  # fmt: skip
     pre, post, hints = ({n: x.numpy() for n, x in some.items()} for some in (job.pre, job.post, job.hints))
     integers, image = job.integers.numpy(), job.image.numpy()
     w, m = pre["w"], pre.get("m", pre["w"])
@@ -73,7 +102,7 @@ def _calls(job: Job) -> list[tuple[Any, tuple[Any, ...]]]:
     if variant.family == "sgd":
         head: tuple[int, ...] = (variant.kind,)
         arrays = [g, bits, w, m, integers, out_w, out_m, image]
-        numbers = [pub.get(name, 0) for name in ("u", "c", "A", "B", "r", "V", "W")]
+        numbers = [float(pub.get(name, 0)) for name in ("u", "c", "A", "B", "r", "V", "W")]
         function: Any = sgd
     else:
         head = (variant.decay, int(variant.amsgrad))
@@ -81,7 +110,7 @@ def _calls(job: Job) -> list[tuple[Any, tuple[Any, ...]]]:
             g, bits, w, m, pre["v"], pre.get("h", w), integers, out_w, out_m, post["v"], post.get("h", integers),
             hints["s"], hints.get("e", hints.get("d", integers)), image,
         ]  # fmt: skip
-        numbers = [pub.get(name, 0) for name in ("b1", "c1", "b2", "c2", "A", "E", "r", "W", "k")]
+        numbers = [float(pub.get(name, 0)) for name in ("b1", "c1", "b2", "c2", "A", "E", "r", "W", "k")]
         function = adam
     return [
         (function, (*head, *(x[start : start + CHUNK] for x in arrays), *numbers, *ends))
