@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from zk_autograd.host_kernels.arithmetic import floor_divide, quotient, root
@@ -14,7 +13,7 @@ NONE, L2, DECOUPLED = 0, 1, 2
 
 
 @compiled
-def adam(  # type: ignore[no-untyped-def]
+def adam(
     decay, amsgrad, g, bits, w, m, v, h, out_g, out_w, out_m, out_v, out_h, out_s, out_x, out_image,
     b1, c1, b2, c2, A, E, r, W, k, P, unsigned, scale, clip, unit, w_end, m_end,
 ):  # fmt: skip
@@ -33,7 +32,7 @@ def adam(  # type: ignore[no-untyped-def]
         bits; two sums. An element is not decided if it leaves the table or does not fit its array.
     """
     inverse, half, low, high = 1.0 / P, r + 0.5, float(-(P // 2)), float(P - 1 - P // 2)
-    end = float((P - E) // 2 + 1) ** 2  # from here on the root is too large
+    end = max(float((P - E) // 2 + 1), 0.0) ** 2  # from here on the root is too large
     moved = np.empty(TILE, np.int32)
     saturated, underflow, outside, peak, norm, lost = 0, 0, 0, bits[0] & unsigned, 0.0, 0.0
     for start in range(0, len(w), TILE):
@@ -68,7 +67,7 @@ def adam(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _decayed(w, W, half, inverse, w_end, low, high, out):  # type: ignore[no-untyped-def]
+def _decayed(w, W, half, inverse, w_end, low, high, out):
     outside = 0
     for i in range(len(w)):
         real = np.float64(w[i])
@@ -79,7 +78,7 @@ def _decayed(w, W, half, inverse, w_end, low, high, out):  # type: ignore[no-unt
 
 
 @compiled
-def _decaying(w, W, half, inverse, w_end, g, out):  # type: ignore[no-untyped-def]
+def _decaying(w, W, half, inverse, w_end, g, out):
     outside = 0
     for i in range(len(w)):
         real = np.float64(w[i])
@@ -90,7 +89,7 @@ def _decaying(w, W, half, inverse, w_end, g, out):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _means(e, m, b1, c1, half, inverse, m_end, out):  # type: ignore[no-untyped-def]
+def _means(e, m, b1, c1, half, inverse, m_end, out):
     outside = 0
     for i in range(len(m)):
         x = floor_divide(np.float64(m[i]) * b1 + np.float64(e[i]) * c1 + half, inverse)
@@ -100,7 +99,7 @@ def _means(e, m, b1, c1, half, inverse, m_end, out):  # type: ignore[no-untyped-
 
 
 @compiled
-def _square_means(e, v, b2, c2, half, inverse, end, out):  # type: ignore[no-untyped-def]
+def _square_means(e, v, b2, c2, half, inverse, end, out):
     outside = 0
     for i in range(len(v)):
         x = np.float64(e[i])
@@ -111,13 +110,13 @@ def _square_means(e, v, b2, c2, half, inverse, end, out):  # type: ignore[no-unt
 
 
 @compiled
-def _roots(v, out):  # type: ignore[no-untyped-def]
+def _roots(v, out):
     for i in range(len(v)):
         out[i] = root(np.int32(max(v[i], np.int32(0))))
 
 
 @compiled
-def _largest(h, k, s, limit, out):  # type: ignore[no-untyped-def]
+def _largest(h, k, s, limit, out):
     outside = 0
     for i in range(len(h)):
         x = max(np.float64(h[i]) * k, np.float64(s[i]))
@@ -127,7 +126,7 @@ def _largest(h, k, s, limit, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _quotients(m, root, A, E, low, high, out):  # type: ignore[no-untyped-def]
+def _quotients(m, root, A, E, low, high, out):
     outside = 0
     for i in range(len(m)):
         x = quotient(np.float64(m[i]) * A, 2.0 * np.float64(root[i]) + E)
@@ -137,6 +136,6 @@ def _quotients(m, root, A, E, low, high, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _add(d, moved):  # type: ignore[no-untyped-def]
+def _add(d, moved):
     for i in range(len(d)):
         moved[i] += d[i]

@@ -13,7 +13,7 @@ TILE = 1024
 
 
 @compiled
-def quantise(g, scale, clip, out):  # type: ignore[no-untyped-def]
+def quantise(g, scale, clip, out):
     """Writes ``floor(g * scale + 1/2)``, clipped to ``clip``, to ``out``; returns how many were clipped, and how many
     became zero.
 
@@ -32,7 +32,7 @@ def quantise(g, scale, clip, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def largest(bits, unsigned):  # type: ignore[no-untyped-def]
+def largest(bits, unsigned):
     """The largest of ``bits``, of floats read as integers, without their sign (a mask of the other bits).
 
     They are in the floats' order; those of an infinity, and of what is no number, come last.
@@ -44,7 +44,7 @@ def largest(bits, unsigned):  # type: ignore[no-untyped-def]
 
 
 @reordered
-def figures(g, scale, integers):  # type: ignore[no-untyped-def]
+def figures(g, scale, integers):
     """The sums of squares of gradients, and of what their integers lack; in any order, so to some 15 digits."""
     norm, lost = 0.0, 0.0
     for i in range(len(g)):
@@ -56,7 +56,7 @@ def figures(g, scale, integers):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def move(w, by, unit, out, image):  # type: ignore[no-untyped-def]
+def move(w, by, unit, out, image):
     """Writes ``w - by``, and its product with ``unit``, rounded once to ``image``'s precision.
 
     Weights are below ``2**53``, and ``unit`` is a power of two.
@@ -65,3 +65,12 @@ def move(w, by, unit, out, image):  # type: ignore[no-untyped-def]
         x = w[i] - by[i]
         out[i] = x
         image[i] = np.float64(x) * unit
+
+
+@compiled
+def same(x, y):
+    """Whether two arrays of integers are equal; looks at all of both."""
+    difference = x[0] ^ y[0]
+    for i in range(len(x)):
+        difference |= x[i] ^ y[i]
+    return difference == 0

@@ -12,7 +12,7 @@ PLAIN, MOMENTUM, NESTEROV = 0, 1, 2
 
 
 @compiled
-def sgd(  # type: ignore[no-untyped-def]
+def sgd(
     kind, g, bits, w, m, out_g, out_w, out_m, out_image, u, c, A, B, r, V, W, P, unsigned, scale, clip, unit, w_end,
     m_end,
 ):  # fmt: skip
@@ -41,9 +41,7 @@ def sgd(  # type: ignore[no-untyped-def]
                 m[start:to], u, used, c, w[start:to], V, half, inverse, w_end, ends[0], ends[1], out_m[start:to]
             )
             if kind == MOMENTUM:
-                outside += _sums(
-                    out_m[start:to], A, used, 0.0, w[start:to], 0.0, half, inverse, w_end, low, high, step
-                )
+                outside += _sums(out_m[start:to], A, used, 0.0, w[start:to], 0.0, half, inverse, w_end, low, high, step)
             else:
                 outside += _sums(out_m[start:to], B, used, A, w[start:to], W, half, inverse, w_end, low, high, step)
         move(w[start:to], step, unit, out_w[start:to], out_image[start:to])
@@ -51,8 +49,9 @@ def sgd(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _sums(x, a, y, b, w, c, half, inverse, w_end, low, high, out):  # type: ignore[no-untyped-def]
-    """``floor((x*a + y*b + w*c + r) / P)``; returns how many are not from ``low`` to ``high``, or have too large a w."""
+def _sums(x, a, y, b, w, c, half, inverse, w_end, low, high, out):
+    """Writes ``floor((x*a + y*b + w*c + r) / P)``; returns how many are not from ``low`` to ``high``, or have a weight
+    that is not below ``w_end``."""
     outside = 0
     for i in range(len(x)):
         real = np.float64(w[i])

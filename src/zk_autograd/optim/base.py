@@ -40,9 +40,10 @@ class _Taken:
 class FixedPointOptimizer(Scaled):
     """A torch optimizer whose steps are those of a :class:`~zk_autograd.statement.Statement`, to the last bit.
 
-    The state is integers, one flat vector per name of the statement's state, over the parameters that require a gradient
-    when the optimizer is made, in the order of the parameter groups. After every step the model's weights are the
-    image of the integers: ``w / 2**scale_w``, rounded to each parameter's dtype.
+    The state is integers, one flat vector per name of the statement's state, over the parameters that require a
+    gradient when the optimizer is made, in the order of the parameter groups. After every step the model's weights are
+    the image of the integers: ``w / 2**scale_w``, rounded to each parameter's dtype. Kernels take the steps where they
+    can (:attr:`path`).
 
     Parameter groups may have learning rates, hyper-parameters, ``max_lr`` and ``clip`` of their own. Where it differs
     from torch's optimizers, since a proof covers the whole state at every step:
@@ -153,7 +154,8 @@ class FixedPointOptimizer(Scaled):
                     f"optimizer: {name} was frozen when the optimizer was made and has a gradient now; it is no part "
                     "of the state: make a new optimizer after unfreezing"
                 )
-        self._flat.check_weights()
+        kernels = self._path.kernels
+        self._flat.check_weights(kernels.same if kernels else None)
 
     def _take(self, rates: tuple[float, ...], shifts: tuple[int, ...]) -> _Taken:
         """The next step, with these changes of scale."""

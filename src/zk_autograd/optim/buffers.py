@@ -15,6 +15,9 @@ LEAST = 1 << 16
 """Tensors of fewer elements are left to the allocator."""
 
 
+_NUMPY = {torch.int16: np.int16, torch.int32: np.int32, torch.int64: np.int64}
+
+
 class Buffers:
     """Lends tensors of one length. A tensor's memory comes back when its last view, of torch or numpy, is gone.
 
@@ -30,7 +33,7 @@ class Buffers:
         if self._count < LEAST:
             return torch.empty(self._count, dtype=dtype)
         free = self._free.setdefault(dtype, [])
-        memory = free.pop() if free else torch.empty(self._count, dtype=dtype).numpy()
+        memory = free.pop() if free else np.empty(self._count, _NUMPY[dtype])
         lent = memory.view()
         weakref.finalize(lent, free.append, memory).atexit = False
         return torch.from_numpy(lent)

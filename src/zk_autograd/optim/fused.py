@@ -93,7 +93,7 @@ class Tally(NamedTuple):
 NARROW_TABLE = 1 << 16
 """Up to here a table's integers fit 16 bits, and their products 32."""
 
-NARROW = {name: torch.int16 for name in ("g", "s", "h", "d", "e")} | {name: torch.int32 for name in ("m", "v")}
+NARROW = dict.fromkeys(("g", "s", "h", "d", "e"), torch.int16) | dict.fromkeys(("m", "v"), torch.int32)
 """How integers are kept beside a table up to ``NARROW_TABLE``: a step is bound by memory. Weights stay int64.
 
 What lies in the table: roots up to ``P/2``, and ``v' < (P/2 + 1)**2 <= 2**30``; decay from ``-P/2``; gradients up to
@@ -115,6 +115,11 @@ class Kernels(ABC):
     @abstractmethod
     def run(self, jobs: Sequence[Job]) -> list[Tally] | None:
         """Takes the steps; None if the kernels' arithmetic does not hold for such public integers."""
+
+    def same(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+        """True only if the tensors of each pair are equal; a False says nothing."""
+        del pairs
+        return False
 
 
 @dataclass(frozen=True)
@@ -169,9 +174,7 @@ def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors
     for span, public in zip(task.spans, task.public, strict=True):
         part = span.part
         before, after, helping = ({name: x[part] for name, x in some.items()} for some in (pre, post, hints))
-        jobs.append(
-            Job(variant, public, P, span.format, g[part], before, after, helping, integers[part], image[part])
-        )
+        jobs.append(Job(variant, public, P, span.format, g[part], before, after, helping, integers[part], image[part]))
     found = kernels.run(jobs)
     if found is None or any(tally.outside or not math.isfinite(tally.largest) for tally in found):
         return None

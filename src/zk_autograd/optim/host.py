@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 
 from zk_autograd.host_kernels.adam import adam
 from zk_autograd.host_kernels.arithmetic import LARGEST_TABLE, TERM
+from zk_autograd.host_kernels.gradient import same
 from zk_autograd.host_kernels.sgd import sgd
 from zk_autograd.optim.buffers import Buffers
 from zk_autograd.optim.fused import NARROW, Job, Kernels, Tally
@@ -39,13 +40,19 @@ class HostKernels(Kernels):
     def run(self, jobs: Sequence[Job]) -> list[Tally] | None:
         if not all(_exact(job) for job in jobs):
             return None
-        calls = [(number, *call) for number, job in enumerate(jobs) for call in _calls(job)]
-        threads = min(torch.get_num_threads(), len(calls))
-        results = map(_called, calls) if threads < 2 else _threads(threads).map(_called, calls)
-        found: list[list[Any]] = [[] for _ in jobs]
-        for (number, *_), result in zip(calls, results, strict=True):
-            found[number].append(result)
+        calls = [_calls(job) for job in jobs]
+        results = _spread([call for some in calls for call in some])
+        found = [[next(results) for _ in some] for some in calls]
         return [_tally(job, results) for job, results in zip(jobs, found, strict=True)]
+
+    def same(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+        calls: list[Call] = []
+        for x, y in pairs:
+            if x.dtype != torch.float32 or y.dtype != torch.float32 or not (x.is_contiguous() and y.is_contiguous()):
+                return False
+            bits = [z.detach().reshape(-1).numpy().view(np.int32) for z in (x, y)]
+            calls += [(same, [z[i : i + CHUNK] for z in bits]) for i in range(0, x.numel(), CHUNK)]
+        return all(_spread(calls))
 
 
 _REACH = {dtype: 1 << (torch.iinfo(dtype).bits - 1) for dtype in (torch.int16, torch.int32)}
@@ -55,7 +62,7 @@ _FACTORS = {
     "adam": {"b1": "m", "c1": "g", "A": "g", "k": "h"},
     "sgd": {"u": "m", "c": "g", "A": "g", "B": "g"},
 }
-"""Which kept integers each public one is multiplied with. ``A`` and ``B`` meet ``m'`` too, which :func:`_end` bounds."""
+"""Which kept integers each public one meets in a product. ``A`` and ``B`` also meet ``m'``: see :func:`_end`."""
 
 
 def _exact(job: Job) -> bool:
@@ -79,13 +86,22 @@ def _threads(count: int) -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads
 
 
-def _called(call: tuple[Any, ...]) -> tuple[Any, ...]:
-    _, function, arguments = call
-    result: tuple[Any, ...] = function(*arguments)
-    return result
+Call = tuple[Any, Sequence[Any]]
+"""A function and its arguments."""
 
 
-def _calls(job: Job) -> list[tuple[Any, tuple[Any, ...]]]:
+def _spread(calls: Sequence[Call]) -> Iterator[Any]:
+    """The calls' results in order, made by as many threads as torch uses."""
+    threads = min(torch.get_num_threads(), len(calls))
+    return map(_called, calls) if threads < 2 else _threads(threads).map(_called, calls)
+
+
+def _called(call: Call) -> Any:
+    function, arguments = call
+    return function(*arguments)
+
+
+def _calls(job: Job) -> list[Call]:
     """The kernel and its arguments, for each chunk of the span."""
     variant, pub, P = job.variant, job.public, job.P
     g = job.g.numpy()

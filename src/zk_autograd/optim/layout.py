@@ -11,7 +11,7 @@ import torch
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.optim.advance import CHUNK
 from zk_autograd.optim.blocks import Span
-from zk_autograd.optim.images import Images, main_device
+from zk_autograd.optim.images import Images, Same, main_device
 
 LARGEST = 1 << 49
 """No weight integer may start at or above this: leaves every product of a statement inside 64 bits."""
@@ -103,15 +103,15 @@ class FlatParameters:
         self._images, self._spare = self._spare, self._images
         self._images.put()
 
-    def check_weights(self) -> None:
-        """UsageError unless every parameter still is what :meth:`write_weights` made it."""
+    def check_weights(self, same: Same | None = None) -> None:
+        """UsageError unless every parameter still is what :meth:`write_weights` made it; ``same`` may say so faster."""
         for image, (name, p) in zip(self._images.parts, self.named, strict=True):
             if p.device != image.device or p.dtype != image.dtype or p.shape != image.shape:
                 raise UsageError(
                     f"optimizer: {name} is now {p.dtype} of shape {tuple(p.shape)} on {p.device}, it was {image.dtype} "
                     f"of shape {tuple(image.shape)} on {image.device}: convert the model before making the optimizer"
                 )
-        changed = self._images.first_changed()
+        changed = self._images.first_changed(same)
         if changed is not None:
             raise UsageError(
                 f"optimizer: {changed} was changed outside the optimizer, so its step would not follow from the "

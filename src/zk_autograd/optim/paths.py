@@ -39,8 +39,8 @@ class Path:
 def choose_path(statement: str, P: int, device: torch.device, count: int) -> Path:
     """The path for a run's steps.
 
-    Environment: with ``USE_TRITON=1`` Triton's kernels are wanted, with ``USE_TRITON=0`` they are not; otherwise they are
-    used where the parameters are on a GPU. ``TRITON_INTERPRET=1`` runs them on a CPU, for tests, if they are wanted.
+    Environment: with ``USE_TRITON=1`` Triton's kernels are wanted, with ``USE_TRITON=0`` they are not; otherwise they
+    are used where the parameters are on a GPU. If they are wanted, ``TRITON_INTERPRET=1`` runs them on a CPU, slowly.
     """
     wanted = os.environ.get("USE_TRITON", "")
     if wanted not in ("", "0", "1"):

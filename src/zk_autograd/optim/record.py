@@ -49,7 +49,7 @@ class StepRecord:
     limited: int
     rounding: float
     tensors: Mapping[str, Mapping[str, torch.Tensor]] = field(repr=False)
-    """``pre``, ``post``, ``hints`` and ``work`` (which holds ``g``) on the optimizer's device, by name; integers of any width."""
+    """``pre``, ``post``, ``hints`` and ``work`` (with ``g``) by name, on the optimizer's device, in any width."""
 
     @cached_property
     def pre(self) -> dict[str, Ints]:
