@@ -26,7 +26,7 @@ def floor_divide(x, inverse):
     ``x / P`` lies at least ``1/(2*P)`` from every integer, and its floor is that of ``(x - 1/2) / P``. The product is
     off by ``2.01 * u * |x| / P``, less than ``2**-52 * 2**50 * 1.01 / P = 0.26 / P``: it stays on its side.
     """
-    return math.floor(x * inverse)
+    return np.floor(x * inverse)
 
 
 @compiled
@@ -35,7 +35,7 @@ def quotient(x, D):
 
     If ``x / D`` is no integer, it lies at least ``1 / D`` from one, and rounding moves it by ``u * |x| / D < 1 / D``.
     """
-    return math.floor(x / D)
+    return np.floor(x / D)
 
 
 @compiled

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from zk_autograd.host_kernels.compiling import compiled, reordered
@@ -23,7 +21,7 @@ def quantise(g, scale, clip, out):
     saturated, underflow = 0, 0
     for i in range(len(g)):
         exact = np.float64(g[i]) * scale
-        x = math.floor(exact + 0.5)
+        x = np.floor(exact + 0.5)
         saturated += np.int64(abs(x) > clip)
         x = min(max(x, -clip), clip)
         underflow += np.int64((x == 0.0) & (exact != 0.0))

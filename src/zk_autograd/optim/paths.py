@@ -66,25 +66,25 @@ def choose_path(statement: str, P: int, device: torch.device, count: int) -> Pat
 def _no_triton(P: int, device: torch.device) -> str:
     """Why Triton's kernels cannot run there; empty if they can."""
     if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed: pip install 'zk-autograd[gpu]'"
+        return "Triton is not installed (pip install 'zk-autograd[gpu]')"
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-        found = "the parameters are on the CPU" if torch.cuda.is_available() else "there is no GPU"
-        return f"no Triton: {found}"
+        found = "the parameters are on the CPU" if torch.cuda.is_available() else "there is none"
+        return f"Triton's kernels need a GPU, and {found}"
     if device.type not in ("cpu", "cuda"):
-        return f"no Triton on {device.type}"
+        return f"there are no kernels for {device.type}"
     from zk_autograd.triton_kernels import LARGEST_TABLE
 
-    return "" if P < LARGEST_TABLE else f"no Triton: the table of {P} is too large"
+    return "" if P < LARGEST_TABLE else f"a table of {P} is too large for Triton's kernels"
 
 
 def _no_numba(P: int, device: torch.device, count: int) -> str:
     """Why the CPU's kernels do not run there; empty if they do."""
     if device.type != "cpu":
-        return f"no kernels for {device.type}"
+        return f"numba's kernels are for the CPU, not for {device.type}"
     if count < LEAST_PARAMETERS:
-        return f"{count} parameters, kernels from {LEAST_PARAMETERS}"
+        return f"numba's kernels are for models of {LEAST_PARAMETERS} parameters or more, not {count}"
     if importlib.util.find_spec("numba") is None:
-        return "numba is not installed"
+        return "numba is not installed (pip install 'zk-autograd[train]')"
     from zk_autograd.optim.host import covers
 
-    return "" if covers(P) else f"no kernels for a table of {P}"
+    return "" if covers(P) else f"a table of {P} is too large for numba's kernels"

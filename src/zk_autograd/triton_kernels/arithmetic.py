@@ -79,8 +79,10 @@ def quantise(g, scale_g, clip):
 def unsigned_bits(g):
     """The bits of floats without their sign, as int64: in the floats' order; those of no number and infinity last."""
     if g.dtype == tl.float32:
-        return (g.to(tl.int32, bitcast=True) & 0x7FFFFFFF).to(tl.int64)
-    return g.to(tl.int64, bitcast=True) & 0x7FFFFFFFFFFFFFFF
+        bits = (g.to(tl.int32, bitcast=True) & 0x7FFFFFFF).to(tl.int64)
+    else:
+        bits = g.to(tl.int64, bitcast=True) & 0x7FFFFFFFFFFFFFFF
+    return bits
 
 
 @triton.jit
