@@ -17,6 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from zk_autograd.optim.fused import VARIANTS, stored
+from zk_autograd.optim.gpu import _OPTIONS
 from zk_autograd.triton_kernels import BLOCK
 from zk_autograd.triton_kernels.adam import adam_step
 from zk_autograd.triton_kernels.sgd import sgd_step
@@ -53,7 +54,7 @@ def source(name: str, P: int, real: str) -> ASTSource:
 
 def counted(capability: int, kernel: ASTSource) -> Counter[str]:
     """How often each instruction stands in its code."""
-    made = triton.compile(kernel, target=GPUTarget("cuda", capability, 32))
+    made = triton.compile(kernel, target=GPUTarget("cuda", capability, 32), options=_OPTIONS)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
         file.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -13,6 +14,9 @@ from zk_autograd.triton_kernels.adam import NUMBERS as ADAM_NUMBERS
 from zk_autograd.triton_kernels.adam import adam_step
 from zk_autograd.triton_kernels.sgd import NUMBERS as SGD_NUMBERS
 from zk_autograd.triton_kernels.sgd import sgd_step
+
+_OPTIONS: dict[str, Any] = {"enable_fp_fusion": False}
+"""Fused multiply-adds would change nothing (products before sums are exact here): so they need not be argued."""
 
 _NAMES = {"adam": ADAM_NUMBERS, "sgd": SGD_NUMBERS}
 
@@ -53,13 +57,14 @@ def _launch(job: Job, numbers: torch.Tensor, counts: torch.Tensor, sums: torch.T
     if variant.family == "sgd":
         sgd_step[grid](
             numbers, job.g, pre["w"], pre.get("m", pre["w"]), job.integers, post["w"], post.get("m", unused), job.image,
-            counts, sums, n, P=job.P, KIND=variant.kind, BLOCK=BLOCK,
+            counts, sums, n, P=job.P, KIND=variant.kind, BLOCK=BLOCK, **_OPTIONS,
         )  # fmt: skip
         return
     adam_step[grid](
         numbers, job.g, pre["w"], pre["m"], pre["v"], pre.get("h", pre["w"]), job.integers, post["w"], post["m"],
         post["v"], post.get("h", unused), hints["s"], hints.get("e", hints.get("d", unused)), job.image, counts, sums,
         n, P=job.P, BITS=job.P.bit_length(), DECAY=variant.decay, AMSGRAD=variant.amsgrad, BLOCK=BLOCK,
+        **_OPTIONS,
     )  # fmt: skip
 
 
