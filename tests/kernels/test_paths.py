@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -120,6 +121,43 @@ def test_parameters_of_several_precisions_hold_the_same_floats(dtype: str) -> No
 
     assert run("numba") == run("torch")
     assert run("triton-interpreter") == run("torch")
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("block", [None, 9_000])
+def test_large_gradients_are_read_where_they_are_and_left_as_they_are(maximize: bool, block: int | None) -> None:
+    """Large, small, none, transposed, of two groups, over blocks that cut through them."""
+
+    def gradient(p: Any, step: int) -> Any:
+        place = torch.arange(p.numel())
+        return (torch.sin(place * (1.0 + step)) * 0.25 ** (place // 9_000) * 10.0 ** (step - 2)).reshape(p.shape)
+
+    def run(by: str) -> tuple[list[Any], list[Any]]:
+        shapes = [(40_000,), (10,), (3, 1), (200, 200), (33_000,), (7,)]
+        ps = [torch.nn.Parameter(torch.linspace(-1, 1, math.prod(shape)).reshape(shape)) for shape in shapes]
+        groups = [{"params": ps[:3]}, {"params": ps[3:], "clip": 0.1}]
+        with path(by):
+            optimizer = MAKERS["adam"](groups, lr=1e-3, missing_grad="zero", maximize=maximize)
+
+        def backward(step: int) -> None:
+            for i, p in enumerate(ps):
+                g = gradient(p, step)
+                p.grad = None if i == 1 else g.t().contiguous().t() if i == 3 else g
+
+        if block:
+            optimizer.calibrate(backward, 1, block=block)
+            assert len(optimizer.blocks) > 2
+        found = []
+        for step in range(3):
+            backward(step)
+            optimizer.step()
+            assert all(torch.equal(p.grad, gradient(p, step)) for i, p in enumerate(ps) if i != 1)
+            done = optimizer.last_step
+            found.append({n: x.tolist() for n, x in {**done.post, **done.hints, "g": done.g}.items()})
+            found.append([done.saturated, done.underflow, optimizer._largest])
+        return found, [p.tolist() for p in ps]
+
+    assert run("numba") == run("torch")
 
 
 @pytest.mark.parametrize("name", ["numba", "triton-interpreter"])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -57,7 +58,7 @@ VARIANTS = {
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A step of one span; all tensors are the span's parts of flat ones, on one device. Integers: :func:`stored`.
+    """A step of elements of one span; tensors are parts of flat ones, on one device. Integers: :func:`stored`.
 
     Attributes:
         g: gradients, float32 or float64.
@@ -164,20 +165,23 @@ def take(kernels: Kernels | None, task: Task, flat: FlatParameters, pre: Tensors
 
 def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors) -> Stepped | None:
     """None if they do not decide it."""
-    g, image = flat.gather(task.missing_as_zero, task.negated), flat.spare
+    pieces, image = flat.gradients(task.missing_as_zero, task.negated), flat.spare
     if not (pre := _as_stored(pre, task.P)):
         return None
     st, P = task.statement, task.P
     post, hints = ({name: kernels.empty(stored(name, P)) for name in some} for some in (st.state, st.hints))
     integers = kernels.empty(stored("g", P))
-    variant, jobs = VARIANTS[st.name], []
+    variant, counts = VARIANTS[st.name], []
+    jobs: list[Job] = []
     for span, public in zip(task.spans, task.public, strict=True):
-        part = span.part
-        before, after, helping = ({name: x[part] for name, x in some.items()} for some in (pre, post, hints))
-        jobs.append(Job(variant, public, P, span.format, g[part], before, after, helping, integers[part], image[part]))
-    found = kernels.run(jobs)
-    if found is None or any(tally.outside or not math.isfinite(tally.largest) for tally in found):
+        counts.append(len(jobs))
+        for part, g in _within(span, pieces):
+            before, after, helping = ({name: x[part] for name, x in some.items()} for some in (pre, post, hints))
+            jobs.append(Job(variant, public, P, span.format, g, before, after, helping, integers[part], image[part]))
+    tallies = kernels.run(jobs)
+    if tallies is None or any(tally.outside or not math.isfinite(tally.largest) for tally in tallies):
         return None
+    found = [_total(tallies[start:stop]) for start, stop in pairwise([*counts, len(tallies)])]
     units = [2.0 ** (-2 * span.format.scale_g) for span in task.spans]
     norm, lost = (
         sum(x * unit for x, unit in zip(sums, units, strict=True))
@@ -187,6 +191,19 @@ def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors
     largest = tuple(tally.largest for tally in found)
     read = Gradients(integers, saturated, underflow, lost_share(lost, norm, underflow), largest)
     return Stepped(read, Advanced(post, hints, integers, 0), True)
+
+
+def _within(span: Span, pieces: Sequence[tuple[int, torch.Tensor]]) -> Iterator[tuple[slice, torch.Tensor]]:
+    """What of the pieces lies in the span: which elements of flat tensors, and the piece's part."""
+    for begin, piece in pieces:
+        start, stop = max(span.start, begin), min(span.stop, begin + len(piece))
+        if start < stop:
+            yield slice(start, stop), piece[start - begin : stop - begin]
+
+
+def _total(tallies: Sequence[Tally]) -> Tally:
+    saturated, underflow, outside, largest, norm, lost = zip(*tallies, strict=True)
+    return Tally(sum(saturated), sum(underflow), sum(outside), max(largest), sum(norm), sum(lost))
 
 
 def _as_stored(pre: Tensors, P: int) -> dict[str, torch.Tensor]:

@@ -17,6 +17,10 @@ LARGEST = 1 << 49
 """No weight integer may start at or above this: leaves every product of a statement inside 64 bits."""
 
 
+DIRECT = 1 << 15
+"""Gradients of so many elements are not copied for kernels: each is work of its own then, which smaller ones share."""
+
+
 @dataclass(frozen=True, eq=False)
 class Gradients:
     """One step's gradients as integers, and what that took from them.
@@ -129,7 +133,7 @@ class FlatParameters:
             UsageError: a gradient is missing or sparse.
             FormatError: a gradient is not finite.
         """
-        self._gather(self._wide, missing_as_zero, negated)
+        self._gather(missing_as_zero, negated)
         integers = torch.empty(self.count, dtype=torch.int64, device=self.device)
         saturated = underflow = 0
         largest, norm, lost = [], 0.0, 0.0
@@ -153,35 +157,53 @@ class FlatParameters:
 
     def largest_gradients(self, spans: Sequence[Span], missing_as_zero: bool) -> list[float]:
         """The largest gradient element of each span in size; errors as :meth:`read_gradients`."""
-        self._gather(self._wide, missing_as_zero, negated=False)
+        self._gather(missing_as_zero, negated=False)
         return [max(self._peak(part) for part in self._chunks(span)) for span in spans]
 
-    def gather(self, missing_as_zero: bool, negated: bool) -> torch.Tensor:
-        """The gradients as they are, flat, in :attr:`spare`'s precision, until the next call; UsageError as
-        :meth:`read_gradients`."""
+    def gradients(self, missing_as_zero: bool, negated: bool) -> list[tuple[int, torch.Tensor]]:
+        """The gradients as they are, in :attr:`spare`'s precision: flat pieces in order, and where each begins.
+
+        Large ones are the parameters' own, to be read only; the others are copied, and hold until the next call.
+
+        Raises:
+            UsageError: a gradient is missing or sparse.
+        """
         if self._gathered is None:
             self._gathered = torch.empty_like(self._images.real)
-        self._gather(self._gathered, missing_as_zero, negated)
-        return self._gathered
-
-    def _gather(self, flat: torch.Tensor, missing_as_zero: bool, negated: bool) -> None:
-        for part, (name, p) in zip(self.split(flat), self.named, strict=True):
-            if p.grad is None:
-                if not missing_as_zero:
-                    raise UsageError(
-                        f"optimizer: {name} has no gradient, but every covered parameter takes part in every step: "
-                        "call backward() first, freeze it (requires_grad=False) before making the optimizer, or pass "
-                        'missing_grad="zero" to take a missing gradient as zero'
-                    )
-                part.zero_()
-            elif p.grad.layout != torch.strided:
-                raise UsageError(
-                    f"optimizer: the gradient of {name} is {p.grad.layout}; only dense gradients are proven"
-                )
+        found: list[tuple[int, torch.Tensor]] = []
+        start = copied = 0  # elements from ``copied`` to ``start`` are copied ones
+        for part, (name, p) in zip(self.split(self._gathered), self.named, strict=True):
+            grad = self._dense(name, p, missing_as_zero)
+            if grad is not None and not negated and self._readable(grad):
+                if copied < start:
+                    found.append((copied, self._gathered[copied:start]))
+                found.append((start, grad.detach().view(-1)))
+                copied = start + p.numel()
             else:
-                part.copy_(p.grad)
-        if negated:
-            flat.neg_()
+                _copy(part, grad, negated)
+            start += p.numel()
+        return found if copied == start else [*found, (copied, self._gathered[copied:start])]
+
+    def _readable(self, grad: torch.Tensor) -> bool:
+        large, real = grad.numel() >= DIRECT, self._images.real
+        return large and grad.dtype == real.dtype and grad.device == real.device and grad.is_contiguous()
+
+    def _gather(self, missing_as_zero: bool, negated: bool) -> None:
+        for part, (name, p) in zip(self.split(self._wide), self.named, strict=True):
+            _copy(part, self._dense(name, p, missing_as_zero), negated)
+
+    @staticmethod
+    def _dense(name: str, p: torch.Tensor, missing_as_zero: bool) -> torch.Tensor | None:
+        """A parameter's gradient; None for one that counts as zero."""
+        if p.grad is None and not missing_as_zero:
+            raise UsageError(
+                f"optimizer: {name} has no gradient, but every covered parameter takes part in every step: "
+                "call backward() first, freeze it (requires_grad=False) before making the optimizer, or pass "
+                'missing_grad="zero" to take a missing gradient as zero'
+            )
+        if p.grad is not None and p.grad.layout != torch.strided:
+            raise UsageError(f"optimizer: the gradient of {name} is {p.grad.layout}; only dense gradients are proven")
+        return p.grad
 
     def _chunks(self, span: Span) -> Iterator[slice]:
         """The span in pieces that stay in a CPU's caches; whole on other devices."""
@@ -211,6 +233,15 @@ class FlatParameters:
                 index = int((~inside).nonzero()[0])
                 yield name, index, start + index
             start += len(part)
+
+
+def _copy(part: torch.Tensor, grad: torch.Tensor | None, negated: bool) -> None:
+    if grad is None:
+        part.zero_()
+    elif negated:
+        part.copy_(grad).neg_()
+    else:
+        part.copy_(grad)
 
 
 def lost_share(lost: float, norm: float, underflow: int) -> float:
