@@ -15,6 +15,7 @@ BENCHES = {
     "fold": ("bench.fold", "run"),
     "audit": ("bench.audit", "run"),
     "optim": ("bench.optim", "run"),
+    "step-profile": ("bench.step_profile", "run"),
     "append": ("bench.append", "run"),
     "tlog-proofs": ("bench.tlog_proofs", "run"),
     "restart": ("bench.restart", "run"),
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--json", action="store_true", help="print JSON, one object a line")
     args = p.parse_args(argv)
     if not args.json:
-        print(f"{'name':<11} {'value':>9} {'unit':<36} {'peer':>9} {'ratio':>7}  peer", flush=True)
+        print(f"{'name':<12} {'value':>9} {'unit':<36} {'peer':>9} {'ratio':>7}  peer", flush=True)
     for name in [args.name] if args.name else list(BENCHES):
         r = measure(name)
         if args.json:
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             continue
         cells = f"  ({r['cells']:.1f} cells a parameter)" if "cells" in r else ""
         print(
-            f"{r['name']:<11} {_number(r['value']):>9} {r['unit']:<36} {_number(r['peer_value']):>9} "
+            f"{r['name']:<12} {_number(r['value']):>9} {r['unit']:<36} {_number(r['peer_value']):>9} "
             f"{r['ratio']:>6.2f}x  {r['peer']}{cells}",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""Time of one optimizer step on the CPU, against torch's own Adam in the same process."""
+"""Time of one optimizer step on the CPU, against torch's own Adam (its foreach path) in the same process."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ OURS: dict[str, Make] = {
     "momentum": lambda p: SGD(p, lr=1e-3, momentum=0.9),
 }
 PEERS: dict[str, Make] = {
-    "adam": lambda p: torch.optim.Adam(p, lr=1e-3),
-    "sgd": lambda p: torch.optim.SGD(p, lr=1e-3),
-    "momentum": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p, lr=1e-3, foreach=True),
+    "sgd": lambda p: torch.optim.SGD(p, lr=1e-3, foreach=True),
+    "momentum": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9, foreach=True),
 }
+FUSED: dict[str, Make] = {
+    "adam": lambda p: torch.optim.Adam(p, lr=1e-3, fused=True),
+    "sgd": lambda p: torch.optim.SGD(p, lr=1e-3, fused=True),
+    "momentum": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9, fused=True),
+}
+"""Torch's own kernels, one for the whole step: for the details."""
 
 
 def _model(size: int) -> list[torch.nn.Parameter]:
@@ -39,16 +45,16 @@ def _model(size: int) -> list[torch.nn.Parameter]:
     return params
 
 
-def _pair(name: str, size: int, rounds: int) -> tuple[float, float]:
-    """Median milliseconds of a step, ours and torch's, taken in turns so that both meet the same machine."""
-    pair = [make(_model(size)) for make in (OURS[name], PEERS[name])]
-    times: tuple[list[float], list[float]] = ([], [])
+def _medians(name: str, size: int, rounds: int) -> list[float]:
+    """Median milliseconds of a step, ours and torch's two, taken in turns so that all meet the same machine."""
+    optimizers = [make(_model(size)) for make in (OURS[name], PEERS[name], FUSED[name])]
+    times: list[list[float]] = [[] for _ in optimizers]
     for _ in range(rounds):
-        for optimizer, taken in zip(pair, times, strict=True):
+        for optimizer, taken in zip(optimizers, times, strict=True):
             began = time.perf_counter()
             optimizer.step()
             taken.append(1e3 * (time.perf_counter() - began))
-    return median(times[0][2:]), median(times[1][2:])
+    return [median(taken[2:]) for taken in times]
 
 
 def run() -> dict[str, Any]:
@@ -59,8 +65,9 @@ def run() -> dict[str, Any]:
         details: dict[str, float] = {}
         for name in OURS:
             for size in SIZES:
-                ours, peer = _pair(name, size, 60 if size < 100_000 else 25)
-                details |= {f"{name}_{size}_ms": round(ours, 3), f"torch_{name}_{size}_ms": round(peer, 3)}
+                found = _medians(name, size, 60 if size < 100_000 else 25)
+                labels = (f"{name}_{size}_ms", f"torch_{name}_{size}_ms", f"torch_fused_{name}_{size}_ms")
+                details |= {label: round(ms, 3) for label, ms in zip(labels, found, strict=True)}
     finally:
         torch.set_num_threads(before)
     ours, peer = details["adam_1000000_ms"], details["torch_adam_1000000_ms"]

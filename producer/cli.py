@@ -25,6 +25,7 @@ _EPILOG = """examples:
   zk-train --steps 50 --optimizer sgd --momentum 0.9 --lr 0.05 --log kafka://localhost:9092
   zk-train --steps 50 --prove sample:2                     proves two shards of each step, drawn once it is anchored
   zk-train --steps 20 --task mypackage.mymodel:task        your own model and loader, see docs/own-model.md
+  USE_TRITON=1 zk-train --steps 100                        on the GPU, steps by Triton's kernels, see docs/gpu.md
 A run that was interrupted goes on with the same --run-name.
 """
 
@@ -205,6 +206,7 @@ def _run(args: argparse.Namespace) -> int:
         import torch
     except ImportError:
         raise UsageError("zk-train needs torch: pip install 'zk-autograd[train]'") from None
+    from producer.device import place
     from producer.precision import calibrate, parameter_groups
     from producer.recorder import Recorder
     from producer.run_files import run_file
@@ -217,6 +219,7 @@ def _run(args: argparse.Namespace) -> int:
     if known is not None and known.finished:
         raise UsageError(f"run {args.run_name!r} is finished; choose another --run-name")
     task = load_task(args.task, args.seed, args.batch)
+    place(task)
     # Before the circuit, which may take a minute to make.
     optimizer = _optimizer(args, parameter_groups(task, args.no_decay_on_bias))
     if args.no_decay_on_bias and not any(hyper.get("weight_decay") for hyper in optimizer.groups):
@@ -276,6 +279,7 @@ def _run(args: argparse.Namespace) -> int:
                 f"run {recorder.run_id.hex()}  ({name})  {rule}, {optimizer.parameter_count} parameters in "
                 f"{recorder.shards} shard(s) of {circuit.shard}, {_undertaken(terms)}log {log.url}"
             )
+            _tell(f"optimizer steps: {optimizer.path}")
             try:
                 _train(args, task, optimizer, scheduler, recorder, training)
             except KeyboardInterrupt:
@@ -337,7 +341,8 @@ def _train(args: argparse.Namespace, task: Any, optimizer: Any, scheduler: Any, 
     recorder.finish()
     seconds = time.perf_counter() - began
     if args.json:
-        print(json.dumps({"run_id": recorder.run_id.hex(), "steps": recorder.step, "loss": loss, "seconds": seconds}))
+        facts = {"run_id": recorder.run_id.hex(), "steps": recorder.step, "loss": loss, "seconds": seconds}
+        print(json.dumps(facts | {"path": optimizer.path.name, "path_because": optimizer.path.why}))
     else:
         share = recorder.seconds_committing / seconds if seconds else 0.0
         print(

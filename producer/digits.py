@@ -27,7 +27,8 @@ def _loss(model: nn.Module, seed: int, batch: int) -> Callable[[int], torch.Tens
         # A batch depends on seed and step only, so that a restarted run takes the same ones.
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
         chosen = torch.randint(len(images), (batch,), generator=generator)
-        return nn.functional.cross_entropy(model(images[chosen]), labels[chosen])
+        device = next(model.parameters()).device
+        return nn.functional.cross_entropy(model(images[chosen].to(device)), labels[chosen].to(device))
 
     return loss
 

@@ -31,6 +31,8 @@ def _typed_commands() -> list[tuple[str, list[str]]]:
         for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL):
             for line in block.splitlines():
                 words = shlex.split(line.split("#")[0].rstrip(" &"))
+                while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # USE_TRITON=1 zk-train …
+                    words = words[1:]
                 if words and words[0].startswith("zk-"):
                     found.append((page.name, words))
     for line in re.findall(r"entrypoint: (\[.*\])", (ROOT / "compose.yaml").read_text()):

@@ -82,8 +82,8 @@ class Cosigners:
         return not busy and self.clock() >= witness.due
 
     def _round(
-        self, those: Sequence[_Witness], note: str, checkpoint: Checkpoint, tree: GrowingTree, found: list[NoteSignature],
-        last: bool = False,
+        self, those: Sequence[_Witness], note: str, checkpoint: Checkpoint, tree: GrowingTree,
+        found: list[NoteSignature], last: bool = False,
     ) -> list[_Witness]:  # fmt: skip
         """Asks all of these at once; returns those that hold another size than they were taken to hold."""
         answers: dict[int, Answer | WitnessError] = {}

@@ -13,10 +13,11 @@ from torch.optim.optimizer import ParamsT
 
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format
-from zk_autograd.optim.advance import advance_parts
 from zk_autograd.optim.blocks import Span, as_spans
+from zk_autograd.optim.fused import Task, take
 from zk_autograd.optim.groups import rules_of
 from zk_autograd.optim.layout import FlatParameters
+from zk_autograd.optim.paths import choose_path
 from zk_autograd.optim.record import StepRecord
 from zk_autograd.optim.saved import saved_spans, saving
 from zk_autograd.optim.scaled import Scaled
@@ -33,14 +34,16 @@ class _Taken:
     post: dict[str, torch.Tensor]
     spans: list[Span]
     largest: tuple[float, ...]
+    in_spare: bool
 
 
 class FixedPointOptimizer(Scaled):
     """A torch optimizer whose steps are those of a :class:`~zk_autograd.statement.Statement`, to the last bit.
 
-    The state is int64, one flat vector per name of the statement's state, over the parameters that require a gradient
-    when the optimizer is made, in the order of the parameter groups. After every step the model's weights are the
-    image of the integers: ``w / 2**scale_w``, rounded to each parameter's dtype.
+    The state is integers, one flat vector per name of the statement's state, over the parameters that require a
+    gradient when the optimizer is made, in the order of the parameter groups. After every step the model's weights are
+    the image of the integers: ``w / 2**scale_w``, rounded to each parameter's dtype. Kernels take the steps where they
+    can (:attr:`path`).
 
     Parameter groups may have learning rates, hyper-parameters, ``max_lr`` and ``clip`` of their own. Where it differs
     from torch's optimizers, since a proof covers the whole state at every step:
@@ -94,6 +97,7 @@ class FixedPointOptimizer(Scaled):
         named = self._names()
         self._frozen = [(n, p) for n, p in named if not p.requires_grad]
         self._flat = FlatParameters([(n, p) for n, p in named if p.requires_grad])
+        self._path = choose_path(self._statement.name, self._P, self._flat.device, self._flat.count)
         self._counts = [sum(p.numel() for p in g["params"] if p.requires_grad) for g in self.param_groups]
         for number, count in enumerate(self._counts):
             if not count:
@@ -134,7 +138,10 @@ class FixedPointOptimizer(Scaled):
                 raise
             # Nobody is owed a change of scale: the step is taken without.
             taken = self._take(rates, ())
-        self._flat.write_weights(taken.post["w"], taken.spans)
+        if taken.in_spare:
+            self._flat.put_spare()
+        else:
+            self._flat.write_weights(taken.post["w"], taken.spans)
         self._integers, self._spans, self._last = taken.post, taken.spans, taken.record
         self._step, self._shifts = taken.record.step, ()
         self._largest = [max(pair) for pair in zip(self._largest, taken.largest, strict=True)]
@@ -147,7 +154,8 @@ class FixedPointOptimizer(Scaled):
                     f"optimizer: {name} was frozen when the optimizer was made and has a gradient now; it is no part "
                     "of the state: make a new optimizer after unfreezing"
                 )
-        self._flat.check_weights()
+        kernels = self._path.kernels
+        self._flat.check_weights(kernels.same if kernels else None)
 
     def _take(self, rates: tuple[float, ...], shifts: tuple[int, ...]) -> _Taken:
         """The next step, with these changes of scale."""
@@ -155,8 +163,6 @@ class FixedPointOptimizer(Scaled):
         spans = self._spans
         if shifts:
             spans = [self._change(i, rates).shifted(k) if k else spans[i] for i, k in enumerate(shifts)]
-        maximize = bool(self._declared[0]["maximize"])
-        read = self._flat.read_gradients(spans, self._missing_as_zero, maximize)
         known: dict[tuple[int, Format, Resolution, int], Public] = {}
         public = []
         for i, span in enumerate(spans):
@@ -165,13 +171,13 @@ class FixedPointOptimizer(Scaled):
                 hyper, lr = self._groups[span.group].hyper, rates[span.group]
                 known[key] = st.step_integers(hyper, lr, number, span.format, self._P, key[3], span.known)
             public.append(known[key])
-        parts = [(span.part, pub) for span, pub in zip(spans, public, strict=True)]
-        done = advance_parts(st, self._integers, read.integers, parts, self._P)
+        task = Task(st, self._P, spans, public, self._missing_as_zero, bool(self._declared[0]["maximize"]))
+        read, done, in_spare = take(self._path.kernels, task, self._flat, self._integers)
         tensors = {"pre": self._integers, "post": done.post, "hints": done.hints, "work": {"g": done.g}}
         record = StepRecord(
             number, rates, tuple(public), shifts, read.saturated, read.underflow, done.limited, read.rounding, tensors
         )  # fmt: skip
-        return _Taken(record, done.post, spans, read.largest)
+        return _Taken(record, done.post, spans, read.largest, in_spare)
 
     @torch.no_grad()
     def requantize(self) -> None:
@@ -198,7 +204,7 @@ class FixedPointOptimizer(Scaled):
     def state_dict(self) -> dict[str, Any]:
         """As torch's; ``state`` holds the exact integers per parameter, ``fixed_point`` what they mean."""
         out = super().state_dict()
-        parts = {name: self._flat.split(tensor.clone()) for name, tensor in self._integers.items()}
+        parts = {name: self._flat.split(tensor.to(torch.int64, copy=True)) for name, tensor in self._integers.items()}
         covered = {id(p): i for i, (_, p) in enumerate(self._flat.named)}
         order = [p for group in self.param_groups for p in group["params"]]
         out["state"] = {

@@ -11,6 +11,7 @@ from zk_autograd.fixed_point import Format, ParameterBlock
 from zk_autograd.optim.blocks import Span, as_blocks
 from zk_autograd.optim.groups import GroupRule
 from zk_autograd.optim.layout import FlatParameters
+from zk_autograd.optim.paths import Path
 from zk_autograd.optim.record import Ints, StepRecord, as_array
 from zk_autograd.statement import Statement
 
@@ -26,6 +27,7 @@ class Declared(torch.optim.Optimizer):
     _last: StepRecord | None
     _step: int
     _P: int
+    _path: Path
 
     @property
     def statement(self) -> Statement:
@@ -84,6 +86,11 @@ class Declared(torch.optim.Optimizer):
     def step_count(self) -> int:
         """Steps taken so far."""
         return int(self._step)
+
+    @property
+    def path(self) -> Path:
+        """What takes the steps, for instance ``numba``; the integers do not depend on it."""
+        return self._path
 
     @property
     def last_step(self) -> StepRecord | None:

@@ -11,9 +11,14 @@ import torch
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.optim.advance import CHUNK
 from zk_autograd.optim.blocks import Span
+from zk_autograd.optim.images import Images, Same, main_device
 
 LARGEST = 1 << 49
 """No weight integer may start at or above this: leaves every product of a statement inside 64 bits."""
+
+
+DIRECT = 1 << 15
+"""Gradients of so many elements are not copied for kernels: each is work of its own then, which smaller ones share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +43,12 @@ class Gradients:
 class FlatParameters:
     """The covered parameters. Element ``i`` of every flat vector belongs to the same weight.
 
+    Flat vectors are on one device, the one that holds most parameters; others' are copied there and back.
+
     Args:
         named: names (for messages) and parameters, in the order that is committed to.
     Raises:
-        UsageError: there is none, one comes twice, or they are not real numbers on one device.
+        UsageError: there is none, one comes twice, or they are not real numbers.
     """
 
     def __init__(self, named: Sequence[tuple[str, torch.Tensor]]) -> None:
@@ -52,16 +59,14 @@ class FlatParameters:
         for name, p in named:
             if not p.is_floating_point() or p.layout != torch.strided:
                 raise UsageError(f"optimizer: {name} is {p.dtype}, {p.layout}: expected dense real numbers")
-        self.device = named[0][1].device
-        if any(p.device != self.device for _, p in named):
-            raise UsageError("optimizer: the parameters are on several devices; put them on one")
+        self.device = main_device(named)
         self.named = list(named)
         self.sizes = [p.numel() for _, p in named]
         self.count = sum(self.sizes)
         self._wide = torch.empty(self.count, dtype=torch.float64, device=self.device)
-        self._flat_images = {dtype: self._wide.to(dtype, copy=True) for dtype in {p.dtype for _, p in named}}
-        views = {dtype: self.split(image) for dtype, image in self._flat_images.items()}
-        self._images = [views[p.dtype][i] for i, (_, p) in enumerate(named)]
+        self._images = Images(self.named, self.sizes, self.device)
+        self._spare: Images | None = None
+        self._gathered: torch.Tensor | None = None
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Views of ``flat`` in the parameters' shapes."""
@@ -87,24 +92,35 @@ class FlatParameters:
         self._wide.copy_(integers)
         for span in spans:
             self._wide[span.part].mul_(2.0**-span.format.scale_w)
-        for image in self._flat_images.values():
-            image.copy_(self._wide)
-        for image, (_, p) in zip(self._images, self.named, strict=True):
-            p.copy_(image)
+        self._images.put(self._wide)
 
-    def check_weights(self) -> None:
-        """UsageError unless every parameter still is what :meth:`write_weights` made it."""
-        for image, (name, p) in zip(self._images, self.named, strict=True):
+    @property
+    def spare(self) -> torch.Tensor:
+        """Memory for an image of the weights beside that of now, float64 if a parameter is, else float32."""
+        if self._spare is None:
+            self._spare = Images(self.named, self.sizes, self.device)
+        return self._spare.real
+
+    def put_spare(self) -> None:
+        """Sets the parameters to the image in :attr:`spare`."""
+        assert self._spare is not None
+        self._images, self._spare = self._spare, self._images
+        self._images.put()
+
+    def check_weights(self, same: Same | None = None) -> None:
+        """UsageError unless every parameter still is what :meth:`write_weights` made it; ``same`` may say so faster."""
+        for image, (name, p) in zip(self._images.parts, self.named, strict=True):
             if p.device != image.device or p.dtype != image.dtype or p.shape != image.shape:
                 raise UsageError(
                     f"optimizer: {name} is now {p.dtype} of shape {tuple(p.shape)} on {p.device}, it was {image.dtype} "
                     f"of shape {tuple(image.shape)} on {image.device}: convert the model before making the optimizer"
                 )
-            if not torch.equal(p, image):
-                raise UsageError(
-                    f"optimizer: {name} was changed outside the optimizer, so its step would not follow from the "
-                    "committed state; undo the change, or call optimizer.requantize() to begin a new run from here"
-                )
+        changed = self._images.first_changed(same)
+        if changed is not None:
+            raise UsageError(
+                f"optimizer: {changed} was changed outside the optimizer, so its step would not follow from the "
+                "committed state; undo the change, or call optimizer.requantize() to begin a new run from here"
+            )
 
     def read_gradients(self, spans: Sequence[Span], missing_as_zero: bool, negated: bool = False) -> Gradients:
         """The gradients as integers at ``scale_g``, halves rounded up and clipped to the format's ``clip``.
@@ -137,32 +153,57 @@ class FlatParameters:
                 lost += float(torch.dot(exact, exact)) / scale**2
                 most = max(most, peak)
             largest.append(most)
-        share = math.sqrt(lost / norm) if 0 < norm < math.inf else float(norm > 0 or underflow > 0)
-        return Gradients(integers, saturated, underflow, min(share, 1.0), tuple(largest))
+        return Gradients(integers, saturated, underflow, lost_share(lost, norm, underflow), tuple(largest))
 
     def largest_gradients(self, spans: Sequence[Span], missing_as_zero: bool) -> list[float]:
         """The largest gradient element of each span in size; errors as :meth:`read_gradients`."""
         self._gather(missing_as_zero, negated=False)
         return [max(self._peak(part) for part in self._chunks(span)) for span in spans]
 
+    def gradients(self, missing_as_zero: bool, negated: bool) -> list[tuple[int, torch.Tensor]]:
+        """The gradients as they are, in :attr:`spare`'s precision: flat pieces in order, and where each begins.
+
+        Large ones are the parameters' own, to be read only; the others are copied, and hold until the next call.
+
+        Raises:
+            UsageError: a gradient is missing or sparse.
+        """
+        if self._gathered is None:
+            self._gathered = torch.empty_like(self._images.real)
+        found: list[tuple[int, torch.Tensor]] = []
+        start = copied = 0  # elements from ``copied`` to ``start`` are copied ones
+        for part, (name, p) in zip(self.split(self._gathered), self.named, strict=True):
+            grad = self._dense(name, p, missing_as_zero)
+            if grad is not None and not negated and self._readable(grad):
+                if copied < start:
+                    found.append((copied, self._gathered[copied:start]))
+                found.append((start, grad.detach().view(-1)))
+                copied = start + p.numel()
+            else:
+                _copy(part, grad, negated)
+            start += p.numel()
+        return found if copied == start else [*found, (copied, self._gathered[copied:start])]
+
+    def _readable(self, grad: torch.Tensor) -> bool:
+        large, real = grad.numel() >= DIRECT, self._images.real
+        return large and grad.dtype == real.dtype and grad.device == real.device and grad.is_contiguous()
+
     def _gather(self, missing_as_zero: bool, negated: bool) -> None:
         for part, (name, p) in zip(self.split(self._wide), self.named, strict=True):
-            if p.grad is None:
-                if not missing_as_zero:
-                    raise UsageError(
-                        f"optimizer: {name} has no gradient, but every covered parameter takes part in every step: "
-                        "call backward() first, freeze it (requires_grad=False) before making the optimizer, or pass "
-                        'missing_grad="zero" to take a missing gradient as zero'
-                    )
-                part.zero_()
-            elif p.grad.layout != torch.strided:
-                raise UsageError(
-                    f"optimizer: the gradient of {name} is {p.grad.layout}; only dense gradients are proven"
-                )
-            else:
-                part.copy_(p.grad)
-        if negated:
-            self._wide.neg_()
+            _copy(part, self._dense(name, p, missing_as_zero), negated)
+
+    @staticmethod
+    def _dense(name: str, p: torch.Tensor, missing_as_zero: bool) -> torch.Tensor | None:
+        """A parameter's gradient; None for one that counts as zero."""
+        if p.grad is None and not missing_as_zero:
+            raise UsageError(
+                f"optimizer: {name} has no gradient, but every covered parameter takes part in every step: "
+                "call backward() first, freeze it (requires_grad=False) before making the optimizer, or pass "
+                'missing_grad="zero" to take a missing gradient as zero'
+            )
+        if p.grad is not None and p.grad.layout != torch.strided:
+            raise UsageError(f"optimizer: the gradient of {name} is {p.grad.layout}; only dense gradients are proven")
+        return p.grad
 
     def _chunks(self, span: Span) -> Iterator[slice]:
         """The span in pieces that stay in a CPU's caches; whole on other devices."""
@@ -192,3 +233,18 @@ class FlatParameters:
                 index = int((~inside).nonzero()[0])
                 yield name, index, start + index
             start += len(part)
+
+
+def _copy(part: torch.Tensor, grad: torch.Tensor | None, negated: bool) -> None:
+    if grad is None:
+        part.zero_()
+    elif negated:
+        part.copy_(grad).neg_()
+    else:
+        part.copy_(grad)
+
+
+def lost_share(lost: float, norm: float, underflow: int) -> float:
+    """The norm of what was lost over that of all, from their squares; 1 if it is lost to floats that some are not 0."""
+    share = math.sqrt(lost / norm) if 0 < norm < math.inf else float(norm > 0 or underflow > 0)
+    return min(share, 1.0)

@@ -16,8 +16,8 @@ Ints = npt.NDArray[np.int64]
 
 
 def as_array(tensor: torch.Tensor) -> Ints:
-    """A read-only int64 array of a tensor's values: of its own memory on the CPU, copied from other devices."""
-    array: Ints = tensor.detach().cpu().numpy()
+    """A read-only int64 array of a tensor's values: of its own memory if it is int64 on the CPU, else copied."""
+    array: Ints = tensor.detach().to("cpu", torch.int64).numpy()
     array.flags.writeable = False
     return array
 
@@ -49,7 +49,7 @@ class StepRecord:
     limited: int
     rounding: float
     tensors: Mapping[str, Mapping[str, torch.Tensor]] = field(repr=False)
-    """``pre``, ``post``, ``hints`` and ``work`` (which holds ``g``) on the optimizer's device, by name."""
+    """``pre``, ``post``, ``hints`` and ``work`` (with ``g``) by name, on the optimizer's device, in any width."""
 
     @cached_property
     def pre(self) -> dict[str, Ints]:

@@ -157,7 +157,6 @@ class Scaled(Declared):
     def _change(self, block: int, rates: tuple[float, ...]) -> Change:
         """A block before the next step."""
         span = self._spans[block]
-        rule, lr, state = (
-            self._groups[span.group], rates[span.group], {name: x[span.part] for name, x in self._integers.items()}
-        )  # fmt: skip
+        rule, lr = self._groups[span.group], rates[span.group]
+        state = {name: x[span.part].to(torch.int64) for name, x in self._integers.items()}
         return Change(self._statement, rule.hyper, rule.max_lr, self._P, lr, self._step + 1, span, state)

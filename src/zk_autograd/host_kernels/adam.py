@@ -1,0 +1,141 @@
+"""Adam and its variants: see ``zk_autograd.statement.adam`` for the relation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zk_autograd.host_kernels.arithmetic import floor_divide, quotient, root
+from zk_autograd.host_kernels.compiling import compiled
+from zk_autograd.host_kernels.gradient import TILE, figures, largest, move, quantise
+
+NONE, L2, DECOUPLED = 0, 1, 2
+"""What weight decay is added to: nothing, the gradient, the weights."""
+
+
+@compiled
+def adam(
+    decay, amsgrad, g, bits, w, m, v, h, out_g, out_w, out_m, out_v, out_h, out_s, out_x, out_image,
+    b1, c1, b2, c2, A, E, r, W, k, P, unsigned, scale, clip, unit, w_end, m_end,
+):  # fmt: skip
+    """Steps of one span. All integers among the numbers come as floats; products are below ``TERM``.
+
+    Args:
+        decay, amsgrad: which variant.
+        g, bits: gradients, and their memory as integers (:func:`largest`, with ``unsigned``).
+        w, m, v, h: the state, int64, int32, int32 and int16; ``h`` is any array where there is none, as ``out_h`` and
+            ``out_x`` are then.
+        out_x: hint ``e`` with L2, ``d`` with decoupled decay; int16, as ``out_g`` and ``out_s``.
+        unit: of a weight, ``2**-scale_w``.
+        w_end, m_end: weights (if they decay) and ``m'`` have to be smaller in size for products to be exact.
+    Returns:
+        Elements that were clipped, that became zero, for which the kernel does not decide; the largest gradient's
+        bits; two sums. An element is not decided if it leaves the table or does not fit its array.
+    """
+    inverse, half, low, high = 1.0 / P, r + 0.5, float(-(P // 2)), float(P - 1 - P // 2)
+    end = max(float((P - E) // 2 + 1), 0.0) ** 2  # from here on the root is too large
+    moved = np.empty(TILE, np.int32)
+    saturated, underflow, outside, peak, norm, lost = 0, 0, 0, bits[0] & unsigned, 0.0, 0.0
+    for start in range(0, len(w), TILE):
+        to = min(start + TILE, len(w))
+        used = out_g[start:to]
+        counts = quantise(g[start:to], scale, clip, used)
+        saturated, underflow = saturated + counts[0], underflow + counts[1]
+        peak = max(peak, largest(bits[start:to], unsigned))
+        sums = figures(g[start:to], scale, used)
+        norm, lost = norm + sums[0], lost + sums[1]
+        if decay == DECOUPLED:
+            outside += _decayed(w[start:to], W, half, inverse, w_end, low, high, out_x[start:to])
+        elif decay == L2:
+            outside += _decaying(w[start:to], W, half, inverse, w_end, used, out_x[start:to])
+            used = out_x[start:to]
+        outside += _means(used, m[start:to], b1, c1, half, inverse, m_end, out_m[start:to])
+        outside += _square_means(used, v[start:to], b2, c2, half, inverse, end, out_v[start:to])
+        _roots(out_v[start:to], out_s[start:to])
+        divisor = out_s[start:to]
+        if amsgrad:
+            divisor = out_h[start:to]
+            outside += _largest(h[start:to], k, out_s[start:to], (P - E) // 2, divisor)
+        outside += _quotients(out_m[start:to], divisor, A, E, low, high, moved)
+        if decay == DECOUPLED:
+            _add(out_x[start:to], moved)
+        move(w[start:to], moved, unit, out_w[start:to], out_image[start:to])
+    return saturated, underflow, outside, peak, norm, lost
+
+
+# Each of these loops touches few arrays, so that the compiler can show that they do not overlap, and takes several
+# elements at a time.
+
+
+@compiled
+def _decayed(w, W, half, inverse, w_end, low, high, out):
+    outside = 0
+    for i in range(len(w)):
+        real = np.float64(w[i])
+        x = floor_divide(real * W + half, inverse)
+        outside += np.int64((abs(real) >= w_end) | (x < low) | (x > high))
+        out[i] = np.int32(x)
+    return outside
+
+
+@compiled
+def _decaying(w, W, half, inverse, w_end, g, out):
+    outside = 0
+    for i in range(len(w)):
+        real = np.float64(w[i])
+        x = floor_divide(real * W + half, inverse) + np.float64(g[i])
+        outside += np.int64((abs(real) >= w_end) | (abs(x) > 32767.0))
+        out[i] = np.int32(x)
+    return outside
+
+
+@compiled
+def _means(e, m, b1, c1, half, inverse, m_end, out):
+    outside = 0
+    for i in range(len(m)):
+        x = floor_divide(np.float64(m[i]) * b1 + np.float64(e[i]) * c1 + half, inverse)
+        outside += np.int64(abs(x) >= m_end)
+        out[i] = np.int32(x)
+    return outside
+
+
+@compiled
+def _square_means(e, v, b2, c2, half, inverse, end, out):
+    outside = 0
+    for i in range(len(v)):
+        x = np.float64(e[i])
+        x = floor_divide(np.float64(v[i]) * b2 + x * x * c2 + half, inverse)
+        outside += np.int64((x < 0.0) | (x >= end))
+        out[i] = np.int32(x)
+    return outside
+
+
+@compiled
+def _roots(v, out):
+    for i in range(len(v)):
+        out[i] = root(np.int32(max(v[i], np.int32(0))))
+
+
+@compiled
+def _largest(h, k, s, limit, out):
+    outside = 0
+    for i in range(len(h)):
+        x = max(np.float64(h[i]) * k, np.float64(s[i]))
+        outside += np.int64(x > limit)
+        out[i] = np.int32(x)
+    return outside
+
+
+@compiled
+def _quotients(m, root, A, E, low, high, out):
+    outside = 0
+    for i in range(len(m)):
+        x = quotient(np.float64(m[i]) * A, 2.0 * np.float64(root[i]) + E)
+        outside += np.int64((x < low) | (x > high))
+        out[i] = np.int32(x)
+    return outside
+
+
+@compiled
+def _add(d, moved):
+    for i in range(len(d)):
+        moved[i] += d[i]

@@ -1,0 +1,75 @@
+"""The kernels for GPUs, and for a CPU under Triton's interpreter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from zk_autograd.optim.fused import Job, Kernels, Tally
+from zk_autograd.triton_kernels import BLOCK, COUNTS, SUMS
+from zk_autograd.triton_kernels.adam import NUMBERS as ADAM_NUMBERS
+from zk_autograd.triton_kernels.adam import adam_step
+from zk_autograd.triton_kernels.sgd import NUMBERS as SGD_NUMBERS
+from zk_autograd.triton_kernels.sgd import sgd_step
+
+_OPTIONS: dict[str, Any] = {"enable_fp_fusion": False}
+"""Fused multiply-adds would change nothing (products before sums are exact here): so they need not be argued."""
+
+_NAMES = {"adam": ADAM_NUMBERS, "sgd": SGD_NUMBERS}
+
+
+class TritonKernels(Kernels):
+    """Steps of ``count`` parameters on one device."""
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self._count, self._device = count, device
+
+    def empty(self, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(self._count, dtype=dtype, device=self._device)
+
+    def run(self, jobs: Sequence[Job]) -> list[Tally]:
+        programs = [-(-len(job.g) // BLOCK) for job in jobs]
+        counts = torch.empty((sum(programs), COUNTS), dtype=torch.int64, device=self._device)
+        sums = torch.empty((sum(programs), SUMS), dtype=torch.float64, device=self._device)
+        # One copy to the device for all spans, and one wait for what they counted.
+        numbers = torch.tensor([_numbers(job) for job in jobs], dtype=torch.int64).to(self._device)
+        parts = zip(torch.split(counts, programs), torch.split(sums, programs), strict=True)
+        found = []
+        for job, own, (count, total) in zip(jobs, numbers, parts, strict=True):
+            _launch(job, own, count, total)
+            found.append((torch.cat([count[:, :3].sum(0), count[:, 3:].max(0).values]), total.sum(0)))
+        counted = torch.stack([x for x, _ in found]).tolist()
+        summed = torch.stack([x for _, x in found]).tolist()
+        return [_tally(job, c, s) for job, c, s in zip(jobs, counted, summed, strict=True)]
+
+
+def _numbers(job: Job) -> list[int]:
+    fmt = job.format
+    return [job.public.get(name, 0) for name in _NAMES[job.variant.family]] + [fmt.scale_g, fmt.clip, fmt.scale_w]
+
+
+def _launch(job: Job, numbers: torch.Tensor, counts: torch.Tensor, sums: torch.Tensor) -> None:
+    pre, post, hints, variant, unused = job.pre, job.post, job.hints, job.variant, job.integers
+    n, grid = len(job.g), (len(counts),)
+    if variant.family == "sgd":
+        sgd_step[grid](
+            numbers, job.g, pre["w"], pre.get("m", pre["w"]), job.integers, post["w"], post.get("m", unused), job.image,
+            counts, sums, n, P=job.P, KIND=variant.kind, BLOCK=BLOCK, **_OPTIONS,
+        )  # fmt: skip
+        return
+    adam_step[grid](
+        numbers, job.g, pre["w"], pre["m"], pre["v"], pre.get("h", pre["w"]), job.integers, post["w"], post["m"],
+        post["v"], post.get("h", unused), hints["s"], hints.get("e", hints.get("d", unused)), job.image, counts, sums,
+        n, P=job.P, BITS=job.P.bit_length(), DECAY=variant.decay, AMSGRAD=variant.amsgrad, BLOCK=BLOCK,
+        **_OPTIONS,
+    )  # fmt: skip
+
+
+def _tally(job: Job, counts: Sequence[int], sums: Sequence[float]) -> Tally:
+    kind = (torch.int32, torch.float32) if job.g.dtype == torch.float32 else (torch.int64, torch.float64)
+    largest = float(torch.tensor(counts[3], dtype=kind[0]).view(kind[1]))
+    largest = math.inf if math.isnan(largest) else largest
+    return Tally(counts[0], counts[1], counts[2], largest, sums[0], sums[1])
