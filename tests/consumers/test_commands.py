@@ -20,7 +20,7 @@ from tests.support.forge import Case, flipped
 from tests.support.pipeline import ORIGIN
 
 BIN = Path(sys.executable).parent
-COMMANDS = ("zk-setup", "zk-train", "zk-prove", "zk-ledger", "zk-anchor", "zk-audit")
+COMMANDS = ("zk-setup", "zk-train", "zk-prove", "zk-ledger", "zk-anchor", "zk-audit", "zk-receipt")
 
 
 def run(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
