@@ -81,8 +81,8 @@ class FixedPointOptimizer(Scaled):
             raise UsageError(
                 f"optimizer: expected missing_grad to be one of {', '.join(MISSING)}, got {missing_grad!r}"
             )
-        if not 8 <= logrows <= 24:
-            raise UsageError(f"optimizer: expected logrows from 8 to 24, got {logrows}")
+        if not 8 <= logrows <= 20:
+            raise UsageError(f"optimizer: expected logrows from 8 to 20, got {logrows}")
         self._sealed, self._step = False, 0
         self._integers: dict[str, torch.Tensor] = {}
         self._last: StepRecord | None = None
