@@ -158,7 +158,7 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Writes a bundle."""
     report = Reporter(args.json)
-    with open_source(log_url(args), args.home) as source, report.busy(f"writing {args.output}"):
+    with open_source(log_url(args), None, args.home) as source, report.busy(f"writing {args.output}"):
         run_id = find_run(collect(source.log, bytes(32), Policy(first_use=True)), args.run)
         circuits = None if args.no_circuit else CircuitStore(args.home, None)
         facts = write_bundle(source.log, run_id, circuits, args.output)

@@ -21,6 +21,7 @@ from consumers.audit.opening import add_trust, collect_run, open_source, place_o
 from consumers.audit.outcome import Audit
 from consumers.audit.proofs import Verdict, verify_all
 from consumers.audit.report import as_json, as_text
+from consumers.audit.spot import random_spot
 from zk_autograd.cli import run_command
 from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
@@ -33,6 +34,7 @@ _EPILOG = """examples:
   zk-audit --run 3f0c… --policy policy.json                 against what you chose to trust
   zk-audit --log kafka://broker:9092 --run 3f0c… --dev --json
   zk-audit run.zkb --policy policy.json                     a bundle: no log, no network
+  zk-audit --run 3f0c… --policy policy.json --sample 5%     a quick look at some of the proofs
 
 other tools (zk-audit TOOL --help):
   bundle    write one file with everything that an audit takes
@@ -70,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
         "--epoch", type=int, metavar="N", help="verify the proofs of this epoch only (of a run with --epoch-steps)"
     )
     p.add_argument(
+        "--sample", metavar="K|P%", help="verify so many of the proofs, drawn at random: exit code 2 if all is well"
+    )
+    p.add_argument("--seed", metavar="HEX", help="with --sample: draw the same proofs again (default: a fresh seed)")
+    p.add_argument(
         "--one-by-one", action="store_true",
         help="let EZKL verify every proof by itself: about ten times slower, and trusts no other verifier",
     )  # fmt: skip
@@ -101,14 +107,17 @@ def _run(args: argparse.Namespace) -> int:
     if args.workers is not None and args.workers < 1:
         raise UsageError(f"--workers: expected at least 1, got {args.workers}")
     policy, place = policy_from(args), place_of(args)
+    if args.seed and not args.sample:
+        raise UsageError("--seed goes with --sample")
+    spot = random_spot(args.sample, args.seed) if args.sample else None
     uris = [*args.anchor, *(u for u in (policy.anchors or {}).values() if u)]
     live = [open_anchor(u) for u in dict.fromkeys(uris)]
     held = held_by(live)
-    with open_source(place, args.home) as source:
+    with open_source(*place, args.home) as source:
         found, run_id = collect_run(source, args.run, policy)
         with _verifier(args) as verify:
             out = audit(
-                found, run_id, policy, source.find_circuit, verify, live, args.origin, held, args.epoch
+                found, run_id, policy, source.find_circuit, verify, live, args.origin, held, args.epoch, spot
             )  # fmt: skip
     out.trusted = _trusted(found, out, policy)
     name = found.runs.get(run_id, "")

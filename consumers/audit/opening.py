@@ -64,14 +64,15 @@ def policy_from(args: argparse.Namespace) -> Policy:
 
 
 @contextmanager
-def open_source(where: str, home: Path) -> Iterator[Source]:
+def open_source(log_url: str | None, file: str | None, home: Path) -> Iterator[Source]:
     """A log by its URL, or a bundle by its file's name; read only."""
     own = CircuitStore(home, None)
     with ExitStack() as stack:
-        if "://" in where:
-            yield Source(stack.enter_context(open_event_log(_to_read(where), create=False)), own)
+        if file is None:
+            assert log_url is not None
+            yield Source(stack.enter_context(open_event_log(_to_read(log_url), create=False)), own)
             return
-        log = stack.enter_context(BundleLog(Path(where)))
+        log = stack.enter_context(BundleLog(Path(file)))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="zk-audit-"))
         if log.index.circuit_id is not None:
             log.unpack_circuit(Path(folder))
@@ -84,11 +85,11 @@ def open_source(where: str, home: Path) -> Iterator[Source]:
         yield Source(log, find, log.index.run_id)
 
 
-def place_of(args: argparse.Namespace) -> str:
-    """The bundle that is named, or the log; UsageError for both."""
+def place_of(args: argparse.Namespace) -> tuple[str, str | None]:
+    """The log's URL, and the bundle's file if one is named; UsageError for both."""
     if args.file is not None and args.log:
         raise UsageError("give a bundle's file or --log, not both")
-    return args.file if args.file is not None else log_url(args)
+    return log_url(args), args.file
 
 
 def collect_run(source: Source, wanted: str | None, policy: Policy) -> tuple[Collected, bytes]:

@@ -61,7 +61,7 @@ def write(path: Path, content: list[Frame], magic: bytes = MAGIC) -> Path:
 
 def audited(case: Case, path: Path, home: Path | None = None) -> Audit:
     """The audit of a bundle by someone who has nothing but it and a policy."""
-    with open_source(str(path), home or case.folder / "no home") as source:
+    with open_source(None, str(path), home or case.folder / "no home") as source:
         found, run_id = collect_run(source, None, case.policy)
         return audit(found, run_id, case.policy, source.find_circuit, case._verify, [], ORIGIN)
 
@@ -287,7 +287,7 @@ def test_a_bundle_of_another_run_than_the_auditor_asked_for(case: Case) -> None:
     story.edit(RunStarted, name="another")
     first = case.run_id
     case.retell(story)
-    with open_source(str(bundled(case)), case.folder) as source:
+    with open_source(None, str(bundled(case)), case.folder) as source:
         for wanted in (first.hex(), "run"):
             with pytest.raises(UsageError, match=r"the bundle is of run|no run 'run'"):
                 collect_run(source, wanted, case.policy)
