@@ -243,7 +243,7 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
                     5, f"step {step}, shard {shard}: the ledger calls it proven, but there is no proof in the log"
                 )
                 out.violated(finding.check, finding.text)
-    out.proven = len(steps)
+    out.proven, out.accepted = len(steps), steps
     waiting = sum(step not in entered for step in wanted)
     proven = sum(map(len, accepted.values()))
     if len(picked) < len(there):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from anchor import open_anchor
-from consumers.audit import bundle
+from consumers.audit import bundle, explain
 from consumers.audit.checks import VerifyAll, audit
 from consumers.audit.collect import Collected
 from consumers.audit.log_checks import held_by
@@ -27,7 +27,11 @@ from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit
 
-TOOLS: dict[str, Callable[[], argparse.ArgumentParser]] = {"bundle": bundle.parser, "unpack": bundle.unpack_parser}
+TOOLS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "bundle": bundle.parser,
+    "unpack": bundle.unpack_parser,
+    "explain": explain.parser,
+}
 """By first word; each has a module of its own."""
 
 _EPILOG = """examples:
@@ -38,6 +42,7 @@ _EPILOG = """examples:
 
 other tools (zk-audit TOOL --help):
   bundle    write one file with everything that an audit takes
+  explain   show one step from its event to its anchor
   unpack    write a bundle's circuit into a folder
 
 exit code: 0 sound, 1 violated, 2 could not be checked

@@ -68,6 +68,8 @@ class Audit:
     circuit: Circuit | None = None
     sampling: Sampling | None = None
     """What was drawn, of a sampled run; None: all of it has to be proven."""
+    accepted: dict[int, list[list[bytes]]] = field(default_factory=dict)
+    """By step of which every shard that has to be is proven: the ids of each shard's proofs that hold."""
     proven: int = 0
     proofs_verified: int = 0
     size: int = 0
