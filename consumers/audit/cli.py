@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from anchor import open_anchor
-from consumers.audit import bundle, explain
+from consumers.audit import bundle, compare, explain
 from consumers.audit.checks import VerifyAll, audit
 from consumers.audit.collect import Collected
 from consumers.audit.log_checks import held_by
@@ -28,6 +28,7 @@ from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit
 
 TOOLS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "compare": compare.parser,
     "bundle": bundle.parser,
     "unpack": bundle.unpack_parser,
     "explain": explain.parser,
@@ -42,6 +43,7 @@ _EPILOG = """examples:
 
 other tools (zk-audit TOOL --help):
   bundle    write one file with everything that an audit takes
+  compare   find where two views of one log split
   explain   show one step from its event to its anchor
   unpack    write a bundle's circuit into a folder
 
