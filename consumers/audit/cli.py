@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from consumers.audit.collect import Collected
 from consumers.audit.log_checks import held_by
 from consumers.audit.opening import add_trust, collect_run, open_source, place_of, policy_from
 from consumers.audit.outcome import Audit
+from consumers.audit.page import page, write_page
 from consumers.audit.proofs import Verdict, verify_all
 from consumers.audit.report import as_json, as_text
 from consumers.audit.spot import random_spot
@@ -87,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
         help="let EZKL verify every proof by itself: about ten times slower, and trusts no other verifier",
     )  # fmt: skip
     p.add_argument("--workers", type=int, help="processes that verify proofs (default: one per core)")
+    p.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page for people, too")
     p.set_defaults(run_command=_run)
     return p
 
@@ -128,6 +131,8 @@ def _run(args: argparse.Namespace) -> int:
             )  # fmt: skip
     out.trusted = _trusted(found, out, policy)
     name = found.runs.get(run_id, "")
+    if args.html is not None:
+        write_page(args.html, page(out, found, name))
     print(json.dumps(as_json(out, name)) if args.json else as_text(out, name))
     return out.exit_code
 
