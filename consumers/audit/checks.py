@@ -33,15 +33,16 @@ from consumers.audit.log_checks import (
     check_receipts,
     held_by,
 )
-from consumers.audit.outcome import Audit
+from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Verdict
 from consumers.audit.sampled import check_records, check_terms, needed, sampling_of
+from consumers.audit.spot import Spot
 from consumers.audit.witnessed import check_witnesses
 from ledger.chain import RunChain
 from schemas.events import StepCommitted, StepProven
 from zk_autograd.errors import VerificationError, ZkAutogradError
 from zk_autograd.policy import Policy
-from zk_autograd.proofs.base import Circuit
+from zk_autograd.proofs.base import Circuit, Commitments
 
 _NAMED = 20
 """So many missing proofs of a step are named."""
@@ -52,7 +53,7 @@ VerifyAll: TypeAlias = Callable[[Circuit, Sequence[tuple[bytes, tuple[int, ...]]
 def audit(
     found: Collected, run_id: bytes, policy: Policy, find_circuit: Callable[[bytes], Circuit], verify_all: VerifyAll,
     live: Sequence[Anchor], origin: str | None = None, held: Sequence[Head | None] | None = None,
-    epoch: int | None = None,
+    epoch: int | None = None, spot: Spot | None = None,
 ) -> Audit:  # fmt: skip
     """All checks over what was collected for ``run_id``.
 
@@ -63,10 +64,11 @@ def audit(
         held: what each of ``live`` held before the log was read (:func:`held_by`); None asks them now, which is right
             for a log that nobody writes to.
         epoch: verify the proofs of this epoch only; everything else is checked over the whole run.
+        spot: verify these proofs only, and hold the others to their place: never sound.
     Raises:
         UsageError: the run has no such epoch.
     """
-    out = Audit(run_id, refused=found.refused, epoch=epoch)
+    out = Audit(run_id, refused=found.refused, epoch=epoch, spot=spot)
     # 2
     _start(out, found, policy, find_circuit)
     # 3 and 4
@@ -190,6 +192,13 @@ def _wanted(out: Audit, step: int, shard: int) -> bool:
     return out.sampling is None or (step in out.sampling.draws and shard in out.sampling.draws[step])
 
 
+def _unverified(circuit: Circuit, proof: bytes) -> Verdict:
+    """What a proof says it is about, for a spot check that does not verify it."""
+    if len(proof) != circuit.proof_bytes:
+        return Verdict(None, f"proof: expected {circuit.proof_bytes} bytes, got {len(proof)}")
+    return Verdict(Commitments.first_in(proof, circuit.statement))
+
+
 def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, list[list[bytes]]]:
     """Checks 5 and 6; returns per fully proven step, and in shard order, the ids of each shard's valid proofs."""
     chain, circuit = out.chain, out.circuit
@@ -208,14 +217,17 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
             else:
                 text = f"step {slot[0]}, shard {slot[1]}: proof of another circuit than the run's"
                 refused.setdefault(slot, Finding(5, text))
+    there = list(dict.fromkeys(slot for slot, _ in candidates))
+    picked = frozenset(there) if out.spot is None else out.spot.pick(there)
     jobs = [(p.event.proof, chain.public_of(*slot)) for slot, p in candidates]
-    once = list(dict.fromkeys(jobs))  # anyone with a prover's key can say the same again in another event
+    # Anyone with a prover's key can say the same again in another event.
+    once = list(dict.fromkeys(job for (slot, _), job in zip(candidates, jobs, strict=True) if slot in picked))
     verdict_of = dict(zip(once, verify_all(circuit, once), strict=True))
     out.proofs_verified = len(once)
     accepted: dict[int, dict[int, list[bytes]]] = defaultdict(dict)
     unknown: set[int] = set()
     for (slot, opened), job in zip(candidates, jobs, strict=True):
-        (step, shard), verdict = slot, verdict_of[job]
+        (step, shard), verdict = slot, verdict_of[job] if slot in picked else _unverified(circuit, job[0])
         where = f"step {step}, shard {shard}"
         if not verdict.checked:
             out.unchecked(5, f"{where}: {verdict.reason}")
@@ -240,11 +252,14 @@ def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, li
                     5, f"step {step}, shard {shard}: the ledger calls it proven, but there is no proof in the log"
                 )
                 out.violated(finding.check, finding.text)
-    out.proven = len(steps)
+    out.proven, out.accepted = len(steps), steps
     waiting = sum(step not in entered for step in wanted)
     proven = sum(map(len, accepted.values()))
+    if len(picked) < len(there):
+        out.unchecked(5, f"{len(picked)} of {len(there)} proofs were verified, and none of these is false")
     out.checks[6].detail = f"{chain.statement.name} state, gradient and public integers of {proven} shard(s)"
-    out.checks[5].detail = f"{proven} of {len(wanted) * (chain.start.sampled or shards)} shard proofs"
+    if out.checks[5].status is not Status.UNCHECKED:
+        out.checks[5].detail = f"{proven} of {len(wanted) * (chain.start.sampled or shards)} shard proofs"
     if waiting > 0:
         out.unchecked(
             5, f"{waiting} step(s) have no ledger entry yet: wait for zk-prove and zk-ledger, then audit again"

@@ -13,6 +13,7 @@ from zk_autograd.proofs.base import Circuit
 
 if TYPE_CHECKING:
     from consumers.audit.sampled import Sampling
+    from consumers.audit.spot import Spot
 
 TITLES = (
     "strict decoding",
@@ -61,10 +62,14 @@ class Audit:
     checks: list[Check] = field(default_factory=lambda: [Check(i) for i in range(len(TITLES))])
     epoch: int | None = None
     """The only epoch whose proofs are looked at; None: all are."""
+    spot: Spot | None = None
+    """Which proofs are verified; None: all that count."""
     chain: RunChain | None = None
     circuit: Circuit | None = None
     sampling: Sampling | None = None
     """What was drawn, of a sampled run; None: all of it has to be proven."""
+    accepted: dict[int, list[list[bytes]]] = field(default_factory=dict)
+    """By step of which every shard that has to be is proven: the ids of each shard's proofs that hold."""
     proven: int = 0
     proofs_verified: int = 0
     size: int = 0

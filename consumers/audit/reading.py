@@ -64,11 +64,11 @@ def read_topics(log: EventLog, run_id: bytes) -> Topics:
     """What there is about one run, and the shared log; see the module's text."""
     anchors = _read(log, "anchors", run_id)
     with log.reader(["ledger"]) as reader:
-        ledger = [_item(record) for record in reader.read_to_end()]
+        ledger = [item_of(record) for record in reader.read_to_end()]
         settled = len(ledger)
         checkpoints = _read(log, "checkpoints", run_id)
         # By now the entries of every checkpoint just read are there, and perhaps newer ones without theirs.
-        ledger += [_item(record) for record in reader.read_to_end()]
+        ledger += [item_of(record) for record in reader.read_to_end()]
     proofs, steps = _read(log, "proofs", run_id), _read(log, "steps", run_id)
     return Topics(steps, proofs, ledger, settled, checkpoints, anchors, _read(log, "dead-letters", run_id))
 
@@ -76,11 +76,12 @@ def read_topics(log: EventLog, run_id: bytes) -> Topics:
 def _read(log: EventLog, topic: str, run_id: bytes) -> list[Item]:
     """One partition after the other: the verdict must not depend on the order in which a reader came to them."""
     with log.reader([topic]) as reader:
-        items = (_item(record) for record in reader.read_to_end())
-        return sorted((item for item in items if not _of_another(item, run_id)), key=lambda item: item.place[1:3])
+        items = (item_of(record) for record in reader.read_to_end())
+        return sorted((item for item in items if not of_another(item, run_id)), key=lambda item: item.place[1:3])
 
 
-def _item(record: Record) -> Item:
+def item_of(record: Record) -> Item:
+    """The record, decoded; see the module's text."""
     place = (record.topic, record.partition, record.offset, hashlib.sha256(record.value).digest())
     try:
         return Item(place, decode_unverified(record.topic, record.value), record.value)
@@ -88,6 +89,7 @@ def _item(record: Record) -> Item:
         return Item(place, None, why=str(error))
 
 
-def _of_another(item: Item, run_id: bytes) -> bool:
+def of_another(item: Item, run_id: bytes) -> bool:
+    """Whether it is a step, an end or a proof of another run."""
     event = item.claimed.event if item.claimed else None
     return isinstance(event, StepCommitted | RunFinished | ProofAttached) and event.run_id != run_id

@@ -9,6 +9,7 @@ from typing import Any
 
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.sampled import NOT_SAMPLED
+from consumers.audit.spot import Random
 from consumers.audit.statistics import gradients, gradients_in_words
 from ledger.sampling import rounded_down
 
@@ -19,6 +20,12 @@ _SHOWN = 5
 NOT_PROVEN = (
     "Not proven: that the gradients came from the declared data and model code. "
     "The training enclave's attestation alone vouches for that."
+)
+
+
+NOT_VERIFIED = (
+    "Not verified: the other proofs. They have the right length and name the commitments of their steps, and may be no "
+    "proofs at all: a spot check is never called sound."
 )
 
 
@@ -48,7 +55,7 @@ def as_text(out: Audit, name: str) -> str:
         lines.append(f"  epoch {out.epoch} begins with state {before}")
         lines.append(f"  and ends with state {after}. Proofs of other epochs were not verified.")
     lines += [f"  trusted on first use: {text}" for text in out.trusted]
-    lines += _sampled_lines(out)
+    lines += _sampled_lines(out) + _spot_lines(out)
     lines.append(f"  {NOT_PROVEN}")
     lines.append(f"verdict: {_WORDS[out.exit_code]}{_because(out)}")
     return "\n".join(lines)
@@ -71,6 +78,30 @@ def _sampled_lines(out: Audit) -> list[str]:
     if sampling.beacon.startswith("file:"):
         lines.append(f"  INSECURE draw: {FILE_BEACON}")
     return [*lines, f"  {NOT_SAMPLED}"]
+
+
+def _spot_lines(out: Audit) -> list[str]:
+    if (spot := out.spot) is None:
+        return []
+    lines = [f"  spot check: {spot.picked} of {spot.total} proofs verified, {spot.how}."]
+    if isinstance(spot, Random) and spot.picked < spot.total:
+        lines.append("  A cheat that was there before the seed was drawn is among them with a probability of:")
+        lines += [f"    {_percent(p)} %  {words}" for words, _, p in spot.chances()]
+    if spot.picked < spot.total:
+        lines.append(f"  {NOT_VERIFIED}")
+    return lines
+
+
+def _spot(out: Audit) -> dict[str, Any] | None:
+    if (spot := out.spot) is None:
+        return None
+    found: dict[str, Any] = {"verified": spot.picked, "proofs": spot.total, "chosen": spot.how}
+    if isinstance(spot, Random):
+        found["seed"] = spot.seed.hex()
+        found["detection"] = [
+            {"cheat": words, "proofs": bad, "probability": rounded_down(p)} for words, bad, p in spot.chances()
+        ]
+    return found | {"not_verified": NOT_VERIFIED if spot.picked < spot.total else ""}
 
 
 def _percent(probability: Fraction) -> str:
@@ -134,6 +165,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "steps_proven": out.proven,
         "epoch": _epoch(out),
         "sampled": _sampled(out),
+        "spot_check": _spot(out),
         "proofs_verified": out.proofs_verified,
         "gradients": gradients(out.chain) if out.chain else None,
         "ledger_size": out.size,
