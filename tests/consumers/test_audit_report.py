@@ -113,7 +113,7 @@ def test_what_formats_took_from_gradients_is_summed_up_and_its_worst_step_named(
     assert found.chain is not None
     for number, opened in enumerate(found.chain.steps):
         changed = replace(opened.event, saturated=number, underflow=10, limited=1, rounding=(0.1, 0.3, 0.2)[number])
-        found.chain.steps[number] = replace(opened, event=changed)
+        found.chain.steps.kept[number] = replace(opened, event=changed)
     facts = as_json(found, "")["gradients"]
     assert (facts["saturated"], facts["underflow"], facts["limited"]) == (3, 30, 3)
     assert (facts["max_rounding"], facts["max_rounding_step"]) == (0.3, 2)
