@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from anchor import open_anchor
-from consumers.audit import bundle, compare, explain
+from consumers.audit import bundle, compare, explain, watch
 from consumers.audit.checks import VerifyAll, audit
 from consumers.audit.collect import Collected
 from consumers.audit.log_checks import held_by
@@ -35,6 +35,7 @@ TOOLS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "bundle": bundle.parser,
     "unpack": bundle.unpack_parser,
     "explain": explain.parser,
+    "watch": watch.parser,
 }
 """By first word; each has a module of its own."""
 
@@ -49,6 +50,7 @@ other tools (zk-audit TOOL --help):
   compare   find where two views of one log split
   explain   show one step from its event to its anchor
   unpack    write a bundle's circuit into a folder
+  watch     audit a growing log again and again; alarm when it does not only grow
 
 exit code: 0 sound, 1 violated, 2 could not be checked
 """
