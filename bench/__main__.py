@@ -14,6 +14,7 @@ BENCHES = {
     "commit": ("bench.commit", "run"),
     "fold": ("bench.fold", "run"),
     "audit": ("bench.audit", "run"),
+    "replay": ("bench.replay", "run"),
     "optim": ("bench.optim", "run"),
     "step-profile": ("bench.step_profile", "run"),
     "append": ("bench.append", "run"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.events import EnclaveAttested, Event, EvidenceClass, Role, RunStarted
-from schemas.signing import Opened, decode_unverified, open_introduction, open_signed, seal
+from schemas.signing import Opened, decode_unverified, open_introduction, open_signed, seal, verify_decoded
 from zk_autograd.errors import VerificationError
 from zk_autograd.policy import Policy
 from zk_autograd.tee.evidence import verify_evidence
@@ -75,7 +75,23 @@ class KeyRing:
             self.introduce(introduction)
             return introduction
         roles = SIGNERS[topic]
-        opened = open_signed(topic, value, {k: v.public_key for k, v in self.keys.items() if v.role in roles})
+        return self._own(
+            topic, open_signed(topic, value, {k: v.public_key for k, v in self.keys.items() if v.role in roles})
+        )
+
+    def open_decoded(self, topic: str, decoded: Opened[Event]) -> Opened[Event]:
+        """:meth:`open` for what :func:`~schemas.signing.decode_unverified` gave for this topic, but no introductions.
+
+        Raises:
+            VerificationError: as for :meth:`open`.
+        """
+        known = self.keys.get(decoded.key_id)
+        if known is None or known.role not in SIGNERS[topic]:
+            count = sum(key.role in SIGNERS[topic] for key in self.keys.values())
+            raise VerificationError(f"topic {topic}: expected one of {count} known keys, got {decoded.key_id.hex()}")
+        return self._own(topic, verify_decoded(topic, decoded, known.public_key))
+
+    def _own(self, topic: str, opened: Opened[Event]) -> Opened[Event]:
         # There is one log: what another ledger signs, however well attested, is no part of it.
         pinned = self._policy.ledger_keys if topic in ("ledger", "checkpoints") else None
         if pinned is not None and self.keys[opened.key_id].public_key not in pinned:

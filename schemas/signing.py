@@ -154,6 +154,26 @@ def open_signed(topic: str, value: bytes, keys: Mapping[bytes, bytes]) -> Opened
     return _opened(topic, envelope, topic_named(topic).events)
 
 
+def verify_decoded(topic: str, decoded: Opened[E], public_key: bytes) -> Opened[E]:
+    """What :func:`decode_unverified` gave for ``topic``, once its signature holds: no decoding a second time.
+
+    1. the key is the one that the envelope names;
+    2. the signature holds for this topic and body under that key. Strict decoding is done already, of this very body.
+
+    Left to the caller: as for :func:`open_signed`.
+
+    Raises:
+        VerificationError: check 1 or 2.
+        UsageError: there is no such topic.
+    """
+    # 1
+    if key_id(public_key) != decoded.key_id:
+        raise VerificationError(f"topic {topic}: expected key {key_id(public_key).hex()}, got {decoded.key_id.hex()}")
+    # 2
+    _verify(topic, Signed(decoded.body, decoded.key_id, decoded.signature), public_key)
+    return decoded
+
+
 def open_introduction(topic: str, value: bytes) -> Opened[EnclaveAttested]:
     """The introduction in ``value``, signed with the key that it introduces.
 

@@ -14,14 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from anchor import open_anchor
-from consumers.audit import bundle, compare, explain
+from consumers.audit import bundle, compare, explain, watch
 from consumers.audit.checks import VerifyAll, audit
 from consumers.audit.collect import Collected
 from consumers.audit.log_checks import held_by
 from consumers.audit.opening import add_trust, collect_run, open_source, place_of, policy_from
 from consumers.audit.outcome import Audit
 from consumers.audit.page import page, write_page
-from consumers.audit.proofs import Verdict, verify_all
+from consumers.audit.proofs import Job, Verdict, verify_all
+from consumers.audit.remembered import Remembered
 from consumers.audit.report import as_json, as_text
 from consumers.audit.spot import random_spot
 from zk_autograd.cli import run_command
@@ -34,6 +35,7 @@ TOOLS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "bundle": bundle.parser,
     "unpack": bundle.unpack_parser,
     "explain": explain.parser,
+    "watch": watch.parser,
 }
 """By first word; each has a module of its own."""
 
@@ -48,6 +50,7 @@ other tools (zk-audit TOOL --help):
   compare   find where two views of one log split
   explain   show one step from its event to its anchor
   unpack    write a bundle's circuit into a folder
+  watch     audit a growing log again and again; alarm when it does not only grow
 
 exit code: 0 sound, 1 violated, 2 could not be checked
 """
@@ -89,6 +92,10 @@ def parser() -> argparse.ArgumentParser:
         help="let EZKL verify every proof by itself: about ten times slower, and trusts no other verifier",
     )  # fmt: skip
     p.add_argument("--workers", type=int, help="processes that verify proofs (default: one per core)")
+    p.add_argument(
+        "--resume", action="store_true",
+        help="remember in --home which proofs hold, and do not verify again those that an earlier audit has remembered",
+    )  # fmt: skip
     p.add_argument("--html", type=Path, metavar="FILE", help="write the report as a page for people, too")
     p.set_defaults(run_command=_run)
     return p
@@ -125,10 +132,12 @@ def _run(args: argparse.Namespace) -> int:
     held = held_by(live)
     with open_source(*place, args.home) as source:
         found, run_id = collect_run(source, args.run, policy)
-        with _verifier(args) as verify:
+        remembered = Remembered(args.home, args.one_by_one) if args.resume else None
+        with _verifier(args, remembered) as (verify, known):
             out = audit(
                 found, run_id, policy, source.find_circuit, verify, live, args.origin, held, args.epoch, spot
             )  # fmt: skip
+    out.remembered = known()
     out.trusted = _trusted(found, out, policy)
     name = found.runs.get(run_id, "")
     if args.html is not None:
@@ -137,9 +146,16 @@ def _run(args: argparse.Namespace) -> int:
     return out.exit_code
 
 
+_AT_ONCE = 4096
+"""Proofs after which a verdict is remembered at the latest."""
+
+
 @contextmanager
-def _verifier(args: argparse.Namespace) -> Iterator[VerifyAll]:
-    """Verifies proofs in parallel, and shows how far it is."""
+def _verifier(
+    args: argparse.Namespace, remembered: Remembered | None
+) -> Iterator[tuple[VerifyAll, Callable[[], int]]]:  # fmt: skip
+    """Verifies proofs in parallel, and shows how far it is; also, how many of them were remembered."""
+    count = 0
     with Progress(
         TextColumn("verifying proofs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
@@ -147,11 +163,30 @@ def _verifier(args: argparse.Namespace) -> Iterator[VerifyAll]:
     ) as progress:  # fmt: skip
         bar = progress.add_task("", total=None)
 
-        def verify(circuit: Circuit, jobs: Sequence[tuple[bytes, tuple[int, ...]]]) -> list[Verdict]:
-            progress.update(bar, total=len(jobs))
+        def now(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
             return verify_all(circuit, jobs, args.workers, lambda: progress.advance(bar), not args.one_by_one)
 
-        yield verify
+        def verify(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
+            nonlocal count
+            progress.update(bar, total=len(jobs))
+            if remembered is None:
+                return now(circuit, jobs)
+            found = remembered.verdicts(circuit, jobs)
+            rest = [i for i, verdict in enumerate(found) if verdict is None]
+            count = len(jobs) - len(rest)
+            progress.advance(bar, count)
+            for start in range(0, len(rest), _AT_ONCE):
+                some = rest[start : start + _AT_ONCE]
+                for i, verdict in zip(some, now(circuit, [jobs[i] for i in some]), strict=True):
+                    found[i] = verdict
+                remembered.add(circuit, [jobs[i] for i in some if _holds(found[i])])
+            return [verdict for verdict in found if verdict is not None]
+
+        yield verify, lambda: count
+
+
+def _holds(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.checked and verdict.commitments is not None
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -172,7 +172,7 @@ def _open(found: Collected, item: Item, claimed: Opened[Event], run_id: bytes) -
     if isinstance(claimed.event, EnclaveAttested):
         open_introduction("steps", item.value)
         return None
-    opened = found.ring.open(item.place[0], item.value)
+    opened = found.ring.open_decoded(item.place[0], claimed)
     event, start = opened.event, found.start
     if isinstance(event, RunStarted):
         found.runs[opened.event_id] = event.name

@@ -72,6 +72,8 @@ class Audit:
     """By step of which every shard that has to be is proven: the ids of each shard's proofs that hold."""
     proven: int = 0
     proofs_verified: int = 0
+    remembered: int = 0
+    """So many of these were verified by an earlier audit of this home."""
     size: int = 0
     cosigned: int | None = None
     """So many of the ledger's entries have the cosignatures that the policy wants; None: it wants none."""

@@ -44,10 +44,7 @@ pre{background:var(--card);padding:1rem;white-space:pre-wrap}dt{font-weight:600}
 """
 
 _WORDS = {
-    0: (
-        "good", "Sound",
-        "Every check that was asked for passed, under the keys and the policy that the auditor chose.",
-    ),
+    0: ("good", "Sound", "Every check that was asked for passed, under keys and a policy that the auditor chose."),
     1: (
         "bad", "Violated",
         "Something does not hold: somebody signed what is not true, or something that was there is gone.",

@@ -55,6 +55,8 @@ def as_text(out: Audit, name: str) -> str:
         lines.append(f"  epoch {out.epoch} begins with state {before}")
         lines.append(f"  and ends with state {after}. Proofs of other epochs were not verified.")
     lines += [f"  trusted on first use: {text}" for text in out.trusted]
+    if out.remembered:
+        lines.append(f"  {out.remembered} of {out.proofs_verified} proofs were verified by earlier audits of this home")
     lines += _sampled_lines(out) + _spot_lines(out)
     lines.append(f"  {NOT_PROVEN}")
     lines.append(f"verdict: {_WORDS[out.exit_code]}{_because(out)}")
@@ -167,6 +169,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "sampled": _sampled(out),
         "spot_check": _spot(out),
         "proofs_verified": out.proofs_verified,
+        "proofs_remembered": out.remembered,
         "gradients": gradients(out.chain) if out.chain else None,
         "ledger_size": out.size,
         "cosigned_size": out.cosigned,

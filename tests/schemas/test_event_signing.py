@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,16 @@ from schemas.events import (
     Signed,
     StepCommitted,
 )
-from schemas.signing import decode_unverified, event_id, key_id, open_introduction, open_signed, seal, signed_message
+from schemas.signing import (
+    decode_unverified,
+    event_id,
+    key_id,
+    open_introduction,
+    open_signed,
+    seal,
+    signed_message,
+    verify_decoded,
+)
 from schemas.topics import TOPICS
 from tests.support.events import SAMPLES, TOPIC_OF, KeySigner, any_event, digest, sample
 from zk_autograd.errors import DecodeError, UsageError, VerificationError
@@ -292,3 +302,42 @@ def test_decode_unverified_tells_which_event_came_and_verifies_nothing() -> None
 def test_decode_unverified_still_refuses_events_of_another_topic() -> None:
     with pytest.raises(DecodeError, match="got RunOpened"):
         decode_unverified("steps", signed_as("steps", encode(RunOpened(digest("run")))))
+
+
+# What was decoded before
+
+
+@settings(max_examples=150, deadline=None)
+@given(any_event())
+def test_a_decoded_event_is_judged_as_its_bytes_are(event: Event) -> None:
+    topic = TOPIC_OF[type(event)]
+    value = seal(topic, event, ALICE)
+    decoded = decode_unverified(topic, value)
+    assert verify_decoded(topic, decoded, ALICE.public_key) == open_signed(topic, value, KEYS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"body": encode(sample(StepCommitted, step=2))},
+        {"signature": bytes(64)},
+        {"key_id": MALLORY.key_id},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_decoded_event_under_a_signature_of_something_else_is_refused(change: dict[str, Any]) -> None:
+    decoded = decode_unverified("steps", seal("steps", STEP, ALICE))
+    with pytest.raises(VerificationError):
+        verify_decoded("steps", replace(decoded, **change), ALICE.public_key)
+
+
+def test_a_decoded_event_is_for_its_own_topic_and_key_only() -> None:
+    decoded = decode_unverified("steps", seal("steps", STEP, ALICE))
+    for topic in set(TOPICS) - {"steps"}:
+        with pytest.raises(VerificationError, match="does not hold"):
+            verify_decoded(topic, decoded, ALICE.public_key)
+    with pytest.raises(VerificationError, match="expected key"):
+        verify_decoded("steps", decoded, MALLORY.public_key)
+    forged = signed_as("steps", BODY, MALLORY)
+    with pytest.raises(VerificationError, match="expected key"):
+        verify_decoded("steps", decode_unverified("steps", forged), ALICE.public_key)

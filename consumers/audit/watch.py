@@ -1,0 +1,203 @@
+"""``zk-audit watch``: audits a growing log again and again, and alarms when it did not only grow.
+
+Each round is a whole audit, but for proofs: one that was verified is not verified again. What a single audit cannot
+see, that something is gone or another since the last look, is found by comparing with what the last round saw; of that
+only sizes, roots and ids are kept. Alarms:
+
+* ``violated``: a check of the audit does not hold (a gap or a fork in the chain is check 3);
+* ``log rolled back``, ``log forked``: the ledger, or the run's chain, is shorter than it was, or another;
+* ``checkpoint rolled back``: the largest checkpoint is gone;
+* ``anchor rolled back``, ``anchor forked``: an anchor's newest receipt, or its live counter, is before what it was, or
+  of another tree at the same count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from anchor import Anchor, Head, open_anchor
+from consumers.audit.checks import audit
+from consumers.audit.compare import View, view
+from consumers.audit.log_checks import held_by
+from consumers.audit.opening import add_trust, collect_run, open_source, policy_from
+from consumers.audit.outcome import Audit, Status
+from consumers.audit.proofs import Job, Verdict, verify_all
+from consumers.audit.report import as_text
+from consumers.options import log_url
+from zk_autograd.errors import UsageError
+from zk_autograd.policy import Policy
+from zk_autograd.proofs.base import Circuit, Commitments
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something that must not happen to a log that only grows."""
+
+    kind: str
+    text: str
+
+
+@dataclass
+class Seen:
+    """What the last round saw: a few numbers and hashes, however long the log."""
+
+    entries: int = 0
+    root: bytes = b""
+    step: int = 0
+    event_id: bytes = b""
+    checkpoint: int = 0
+    receipts: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    heads: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+
+    def compare(self, now: View, out: Audit, heads: Sequence[tuple[str, Head | None]]) -> list[Alarm]:
+        """Alarms for what is not there any more, or another; then this round is what was seen."""
+        found = []
+        tree, steps = now.tree, out.chain.steps if out.chain else []
+        if tree.size < self.entries:
+            found.append(Alarm("log rolled back", f"the ledger had {self.entries} entries, and has {tree.size}"))
+        elif self.entries and tree.root_at(self.entries) != self.root:
+            found.append(Alarm("log forked", f"the ledger's first {self.entries} entries are others than they were"))
+        if len(steps) < self.step:
+            found.append(Alarm("log rolled back", f"the run had {self.step} steps, and has {len(steps)}"))
+        elif self.step and steps[self.step - 1].event_id != self.event_id:
+            found.append(Alarm("log forked", f"step {self.step} is another event than it was"))
+        largest = max((s.checkpoint.size for s in now.checkpoints), default=0)
+        if largest < self.checkpoint:
+            text = f"there was a checkpoint of {self.checkpoint} entries, now the largest is of {largest}"
+            found.append(Alarm("checkpoint rolled back", text))
+        receipts = {r.anchor: (r.counter, r.root) for r in sorted(now.receipts, key=lambda r: r.counter)}
+        live = {uri: (head.counter, head.root) for uri, head in heads if head is not None}
+        found += _anchors("receipts", self.receipts, receipts) + _anchors("live", self.heads, live, may_miss=True)
+        self.entries, self.root, self.step = tree.size, tree.root(), len(steps)
+        self.event_id = steps[-1].event_id if steps else b""
+        self.checkpoint, self.receipts, self.heads = largest, receipts, self.heads | live
+        return found
+
+
+def _anchors(
+    what: str, before: dict[str, tuple[int, bytes]], now: dict[str, tuple[int, bytes]], may_miss: bool = False
+) -> list[Alarm]:  # fmt: skip
+    """Of each anchor: its count goes on, and one count is of one tree. A live one may not answer (check 10 says so)."""
+    found = []
+    for name, (counter, root) in before.items():
+        count, tree = now.get(name, (counter, root) if may_miss else (0, b""))
+        if count < counter:
+            found.append(Alarm("anchor rolled back", f"{name} ({what}): counter {counter} before, {count} now"))
+        elif count == counter and tree != root:
+            found.append(Alarm("anchor forked", f"{name} ({what}): counter {counter} is of another tree than before"))
+    return found
+
+
+class Once:
+    """Verifies each proof once; of those that hold, a digest is kept."""
+
+    def __init__(self, verify: Callable[[Circuit, Sequence[Job]], list[Verdict]]) -> None:
+        self._verify, self._held = verify, set[bytes]()
+
+    def __call__(self, circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
+        names = [hashlib.sha256(repr((circuit.id, proof, public)).encode()).digest() for proof, public in jobs]
+        fresh = [i for i, name in enumerate(names) if name not in self._held]
+        made = dict(zip(fresh, self._verify(circuit, [jobs[i] for i in fresh]) if fresh else [], strict=True))
+        self._held |= {names[i] for i, v in made.items() if v.checked and v.commitments is not None}
+        return [
+            made[i] if i in made else Verdict(Commitments.first_in(job[0], circuit.statement))
+            for i, job in enumerate(jobs)
+        ]
+
+
+class Watch:
+    """Rounds over one run; see the module's text."""
+
+    def __init__(
+        self, args: argparse.Namespace, policy: Policy, live: Sequence[Anchor],
+        verify: Callable[[Circuit, Sequence[Job]], list[Verdict]],
+    ) -> None:  # fmt: skip
+        self._args, self._policy, self._live = args, policy, live
+        self._verify, self._seen = Once(verify), Seen()
+
+    def round(self) -> tuple[Audit, list[Alarm]]:
+        """Audits what there is now; errors of the log (gone, not reachable) are the caller's."""
+        args = self._args
+        held = held_by(self._live)
+        with open_source(log_url(args), None, args.home) as source:
+            found, run_id = collect_run(source, args.run, self._policy)
+            out = audit(
+                found, run_id, self._policy, source.find_circuit, self._verify, self._live, args.origin, held
+            )  # fmt: skip
+            now = view(source.log.url, found, self._policy, args.origin)
+        heads = [(anchor.uri, head) for anchor, head in zip(self._live, held, strict=True)]
+        alarms = [
+            Alarm("violated", f"check {check.number} ({check.title}): {text}")
+            for check in out.checks
+            if check.status is Status.VIOLATED
+            for text in check.findings
+        ]
+        return out, alarms + self._seen.compare(now, out, heads)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``zk-audit watch``."""
+    p = argparse.ArgumentParser(
+        prog="zk-audit watch",
+        description="Audit a growing log again and again, each proof once, until the run is finished and sound; end "
+        "with an alarm when a check does not hold, or when log, checkpoints or anchors went back or became others.",
+        epilog="examples:\n  zk-audit watch --log kafka://broker:9092 --run 3f0c --policy policy.json --interval 30\n"
+        "  zk-audit watch --run my-run --dev --json --seconds 3600\n\n"
+        "exit code: 0 the run is finished and sound; 1 an alarm; 2 neither yet (--seconds), or the log is not there\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_trust(p)
+    p.add_argument("--anchor", action="append", default=[], metavar="URI", help="ask this anchor in each round")
+    p.add_argument("--interval", type=float, default=10.0, metavar="SECONDS", help="pause between rounds (default: 10)")
+    p.add_argument("--seconds", type=float, default=math.inf, help="end after so long (default: when it is finished)")
+    p.add_argument("--workers", type=int, help="processes that verify proofs (default: one per core)")
+    p.set_defaults(run_command=run)
+    return p
+
+
+def run(args: argparse.Namespace) -> int:
+    """Watches a log."""
+    if not (0 <= args.interval < math.inf and args.seconds >= 0) or (args.workers is not None and args.workers < 1):
+        raise UsageError("--interval and --seconds: expected 0 or more; --workers: at least 1")
+    policy = policy_from(args)
+    uris = [*args.anchor, *(u for u in (policy.anchors or {}).values() if u)]
+    watch = Watch(
+        args, policy, [open_anchor(u) for u in dict.fromkeys(uris)],
+        lambda circuit, jobs: verify_all(circuit, jobs, args.workers, lambda: None),
+    )  # fmt: skip
+    deadline, last = time.monotonic() + args.seconds, ""
+    while True:
+        out, alarms = watch.round()
+        facts = {
+            "steps": len(out.chain.steps) if out.chain else 0, "proven": out.proven, "entries": out.size,
+            "anchored": max((a.size for a in out.anchors), default=0), "exit_code": 1 if alarms else out.exit_code,
+            "alarms": [{"kind": a.kind, "text": a.text} for a in alarms],
+        }  # fmt: skip
+        last = _say(args.json, facts, as_text(out, "").splitlines()[-1], last)
+        if alarms:
+            return 1
+        finished = out.chain is not None and out.chain.finished is not None
+        if (finished and out.exit_code == 0) or time.monotonic() + args.interval >= deadline:
+            return out.exit_code
+        time.sleep(args.interval)
+
+
+def _say(as_json: bool, facts: dict[str, Any], verdict: str, last: str) -> str:
+    """One line a round, if it says something new; alarms always."""
+    line = json.dumps(facts) if as_json else (
+        f"{facts['steps']} steps, {facts['proven']} proven, {facts['entries']} entries, {facts['anchored']} anchored; "
+        f"{verdict}"
+    )  # fmt: skip
+    if line != last:
+        print(line, flush=True)
+    if not as_json:
+        for alarm in facts["alarms"]:
+            print(f"ALARM {alarm['kind']}: {alarm['text']}", flush=True)
+    return line
