@@ -31,6 +31,8 @@ from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Job, Verdict, verify_all
 from consumers.audit.report import as_text
 from consumers.options import log_url
+from schemas.events import StepCommitted
+from schemas.signing import Opened
 from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit, Commitments
@@ -59,7 +61,8 @@ class Seen:
     def compare(self, now: View, out: Audit, heads: Sequence[tuple[str, Head | None]]) -> list[Alarm]:
         """Alarms for what is not there any more, or another; then this round is what was seen."""
         found = []
-        tree, steps = now.tree, out.chain.steps if out.chain else []
+        tree = now.tree
+        steps: Sequence[Opened[StepCommitted]] = list(out.chain.steps) if out.chain else []
         if tree.size < self.entries:
             found.append(Alarm("log rolled back", f"the ledger had {self.entries} entries, and has {tree.size}"))
         elif self.entries and tree.root_at(self.entries) != self.root:

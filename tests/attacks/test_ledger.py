@@ -224,14 +224,14 @@ def test_a_checkpoint_by_a_ledger_that_the_policy_does_not_name(case: Case) -> N
     other = new_signing_key()
     case.log.append("steps", case.insider.introduce(Role.LEDGER, other))
     case.log.append("checkpoints", case.insider.checkpoint(case.leaves(), key=other))
-    assert_violates(case.audit(), 8, only=True)
+    assert_doubts(case.audit(), 1)
     assert_violates(case.audit(policy=replace(case.policy, ledger_keys=None)), 8, only=True)
 
 
 def test_a_whole_ledger_by_a_key_that_the_policy_does_not_name(case: Case) -> None:
     """The auditor pinned another ledger."""
     pinned = frozenset({new_signing_key().public_key})
-    assert_violates(case.audit(policy=replace(case.policy, ledger_keys=pinned)), 8, only=True)
+    assert_violates(case.audit(policy=replace(case.policy, ledger_keys=pinned)), 1)
 
 
 def test_a_checkpoint_of_another_origin(case: Case) -> None:
