@@ -72,15 +72,14 @@ def test_two_groups_of_provers_do_not_prove_one_witness_twice(
     assert len(bench.proofs()) == 1, "two proofs of one witness are published"
 
 
-def test_one_provers_garbage_does_not_stop_all_others_for_ever(
-    bench: Bench, case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_provers_garbage_does_not_stop_all_others_for_ever(bench: Bench, case: Case) -> None:
     """The ledger refuses it. Had the others taken it for a proof, the run would stay unproven for good."""
     witness = Witness(case.sound, 2, 1)
     garbage = next(o.event for _, o in case.log.opened("proofs"))
     bench.log.append("proofs", case.insider.seal("proofs", replace(garbage, step=2, shard=1, proof=b"\0")))
     bench.log.append("witness", seal("witness", witness.event, case.insider.key("steps")), partition=OWN)
-    monkeypatch.setattr(Ezkl, "prove", lambda *a, **k: digest("good") * 127)
     for name in ("b", "c"):
         bench.run(*bench.worker(name=name, group_name=f"group-{name}"))
-    assert [p.proof for p in bench.proofs()] != [b"\0"], "nobody proves this witness any more"
+    bad, good = (p.proof for p in bench.proofs())  # the second group finds the first one's real proof
+    assert bad == b"\0"
+    assert len(good) == case.sound.circuit.proof_bytes
