@@ -19,7 +19,9 @@ from zk_autograd.optim.gpu import TritonKernels  # noqa: E402
 from zk_autograd.optim.host import HostKernels  # noqa: E402
 
 ADAMS = [name for name in NAMES if "adam" in name or "amsgrad" in name]
-EDGE_CASES = [(name, A, E) for name in ADAMS for A, E in ((1, 1), (7, 1), (1009, 77))]
+EDGE_CASES = [(name, A, E) for name in ADAMS for A, E in ((1, 1), (7, 1), (1009, 77), (32771, 1), (131071, 77))]
+SMALL_A = 2**15
+"""Below this a quotient at the table's end takes a mean that no run has, and numba's kernels leave it."""
 
 
 def kernels(kind: str, n: int) -> Kernels:
@@ -49,7 +51,9 @@ def test_a_step_is_the_references_step_bit_for_bit(kind: str, name: str, data: s
 def test_quotients_and_roots_are_exact_at_every_edge(kind: str, P: int, name: str, A: int, E: int) -> None:
     case = adam_at_edges(name, P, A, E, np.random.default_rng(P + A))
     own = kernels(kind, 4096)
-    if not refused(case, own):
+    if kind == "numba" and A < SMALL_A:
+        assert not case.decided(own) or hold(case, own)
+    elif not refused(case, own):
         hold(case, own)
 
 
@@ -66,7 +70,8 @@ def test_quotients_and_roots_of_larger_tables_are_exact_under_triton(P: int, nam
 def test_the_edge_cases_are_mostly_steps_that_kernels_decide(kind: str) -> None:
     """Or the tests above would show little."""
     own = kernels(kind, 4096)
-    found = [adam_at_edges(*case[:1], 2**16 - 8, *case[1:], np.random.default_rng(1)) for case in EDGE_CASES]
+    cases = [case for case in EDGE_CASES if kind == "triton" or case[1] >= SMALL_A]
+    found = [adam_at_edges(*case[:1], 2**16 - 8, *case[1:], np.random.default_rng(1)) for case in cases]
     assert sum(case.decided(own) for case in found) >= len(found) // 2
 
 
@@ -74,8 +79,9 @@ def test_the_edge_cases_are_mostly_steps_that_kernels_decide(kind: str) -> None:
 @pytest.mark.parametrize("name", ["adam", "amsgradw"])
 def test_a_step_that_leaves_the_table_by_one_is_left_to_the_reference(kind: str, name: str) -> None:
     own = kernels(kind, 4096)
-    case = adam_at_edges(name, 2**16 - 8, 1, 1, np.random.default_rng(3), beyond=True)
-    assert not case.decided(own)
+    within, beyond = (adam_at_edges(name, 2**16 - 8, 65537, 1, np.random.default_rng(3), x) for x in (False, True))
+    assert within.decided(own)
+    assert not beyond.decided(own)
 
 
 @pytest.mark.parametrize("kind", ["numba", "triton"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from zk_autograd.host_kernels.arithmetic import floor_divide, quotient, root
+from zk_autograd.host_kernels.arithmetic import floor_divide, near_quotient, root, wrapped
 from zk_autograd.host_kernels.compiling import compiled
-from zk_autograd.host_kernels.gradient import TILE, figures, largest, move, quantise
+from zk_autograd.host_kernels.gradient import TILE, count, figures, move, quantise
 
 NONE, L2, DECOUPLED = 0, 1, 2
 """What weight decay is added to: nothing, the gradient, the weights."""
@@ -14,48 +14,51 @@ NONE, L2, DECOUPLED = 0, 1, 2
 
 @compiled
 def adam(
-    decay, amsgrad, g, bits, w, m, v, h, out_g, out_w, out_m, out_v, out_h, out_s, out_x, out_image,
-    b1, c1, b2, c2, A, E, r, W, k, P, unsigned, scale, clip, unit, w_end, m_end,
+    decay, amsgrad, single, g, bits, w, m, v, h, out_g, out_w, out_m, out_v, out_h, out_s, out_x, out_image,
+    b1, c1, b2, c2, A, E, r, W, k, P, unsigned, above, below, scale, clip, unit, w_end, m_end,
 ):  # fmt: skip
-    """Steps of one span. All integers among the numbers come as floats; products are below ``TERM``.
+    """Steps of one span. Public integers that meet float64 come as such; products are then below ``TERM``.
 
     Args:
         decay, amsgrad: which variant.
-        g, bits: gradients, and their memory as integers (:func:`largest`, with ``unsigned``).
+        single, g, bits, unsigned, above, below: gradients, and their memory as integers: see :func:`quantise` and
+            :func:`count`.
         w, m, v, h: the state, int64, int32, int32 and int16; ``h`` is any array where there is none, as ``out_h`` and
             ``out_x`` are then.
         out_x: hint ``e`` with L2, ``d`` with decoupled decay; int16, as ``out_g`` and ``out_s``.
+        b1, c1, A, E, r: integers, below ``2**47``; ``E`` is below ``2**30``.
         unit: of a weight, ``2**-scale_w``.
-        w_end, m_end: weights (if they decay) and ``m'`` have to be smaller in size for products to be exact.
+        w_end, m_end: in size, weights (if they decay) have to be smaller, and ``m`` not larger, for exact results.
     Returns:
         Elements that were clipped, that became zero, for which the kernel does not decide; the largest gradient's
         bits; two sums. An element is not decided if it leaves the table or does not fit its array.
     """
     inverse, half, low, high = 1.0 / P, r + 0.5, float(-(P // 2)), float(P - 1 - P // 2)
     end = max(float((P - E) // 2 + 1), 0.0) ** 2  # from here on the root is too large
+    e_end = min(P, 32767)
     moved = np.empty(TILE, np.int32)
     saturated, underflow, outside, peak, norm, lost = 0, 0, 0, bits[0] & unsigned, 0.0, 0.0
     for start in range(0, len(w), TILE):
         to = min(start + TILE, len(w))
         used = out_g[start:to]
-        counts = quantise(g[start:to], scale, clip, used)
-        saturated, underflow = saturated + counts[0], underflow + counts[1]
-        peak = max(peak, largest(bits[start:to], unsigned))
+        quantise(g[start:to], single, scale, clip, used)
+        counts = count(bits[start:to], unsigned, above, below, used)
+        saturated, underflow, peak = saturated + counts[0], underflow + counts[1], max(peak, counts[2])
         sums = figures(g[start:to], scale, used)
         norm, lost = norm + sums[0], lost + sums[1]
         if decay == DECOUPLED:
             outside += _decayed(w[start:to], W, half, inverse, w_end, low, high, out_x[start:to])
         elif decay == L2:
-            outside += _decaying(w[start:to], W, half, inverse, w_end, used, out_x[start:to])
+            outside += _decaying(w[start:to], W, half, inverse, w_end, used, float(e_end), out_x[start:to])
             used = out_x[start:to]
-        outside += _means(used, m[start:to], b1, c1, half, inverse, m_end, out_m[start:to])
+        outside += _means(used, m[start:to], b1, c1, r, P, m_end, out_m[start:to])
         outside += _square_means(used, v[start:to], b2, c2, half, inverse, end, out_v[start:to])
         _roots(out_v[start:to], out_s[start:to])
         divisor = out_s[start:to]
         if amsgrad:
             divisor = out_h[start:to]
             outside += _largest(h[start:to], k, out_s[start:to], (P - E) // 2, divisor)
-        outside += _quotients(out_m[start:to], divisor, A, E, low, high, moved)
+        outside += _quotients(out_m[start:to], divisor, A, E, np.int32(low), np.int32(high), moved)
         if decay == DECOUPLED:
             _add(out_x[start:to], moved)
         move(w[start:to], moved, unit, out_w[start:to], out_image[start:to])
@@ -68,43 +71,48 @@ def adam(
 
 @compiled
 def _decayed(w, W, half, inverse, w_end, low, high, out):
-    outside = 0
+    outside = np.int32(0)
     for i in range(len(w)):
         real = np.float64(w[i])
         x = floor_divide(real * W + half, inverse)
-        outside += np.int64((abs(real) >= w_end) | (x < low) | (x > high))
+        outside = np.int32(outside + np.int32((abs(real) >= w_end) | (x < low) | (x > high)))
         out[i] = np.int32(x)
     return outside
 
 
 @compiled
-def _decaying(w, W, half, inverse, w_end, g, out):
-    outside = 0
+def _decaying(w, W, half, inverse, w_end, g, e_end, out):
+    outside = np.int32(0)
     for i in range(len(w)):
         real = np.float64(w[i])
         x = floor_divide(real * W + half, inverse) + np.float64(g[i])
-        outside += np.int64((abs(real) >= w_end) | (abs(x) > 32767.0))
+        outside = np.int32(outside + np.int32((abs(real) >= w_end) | (abs(x) > e_end)))
         out[i] = np.int32(x)
     return outside
 
 
 @compiled
-def _means(e, m, b1, c1, half, inverse, m_end, out):
-    outside = 0
+def _means(e, m, b1, c1, r, P, m_end, out):
+    """A mean below ``REACH`` in size is off by less than 1/2 as a float32: it is at most ``REACH`` in all three terms,
+    and there are six roundings."""
+    b, c, rest, inverse = np.float32(b1), np.float32(c1), np.float32(r), np.float32(1.0 / P)
+    low_b, low_c, low_r, low_P = wrapped(b1), wrapped(c1), wrapped(r), wrapped(P)
+    outside = np.int32(0)
     for i in range(len(m)):
-        x = floor_divide(np.float64(m[i]) * b1 + np.float64(e[i]) * c1 + half, inverse)
-        outside += np.int64(abs(x) >= m_end)
-        out[i] = np.int32(x)
+        outside = np.int32(outside + np.int32((m[i] > m_end) | (m[i] < -m_end)))
+        guess = (np.float32(m[i]) * b + np.float32(e[i]) * c + rest) * inverse
+        low = np.int32(np.int32(np.int32(m[i] * low_b) + np.int32(np.int32(e[i]) * low_c)) + low_r)
+        out[i] = near_quotient(guess, low, low_P)
     return outside
 
 
 @compiled
 def _square_means(e, v, b2, c2, half, inverse, end, out):
-    outside = 0
+    outside = np.int32(0)
     for i in range(len(v)):
         x = np.float64(e[i])
         x = floor_divide(np.float64(v[i]) * b2 + x * x * c2 + half, inverse)
-        outside += np.int64((x < 0.0) | (x >= end))
+        outside = np.int32(outside + np.int32((x < 0.0) | (x >= end)))
         out[i] = np.int32(x)
     return outside
 
@@ -117,21 +125,24 @@ def _roots(v, out):
 
 @compiled
 def _largest(h, k, s, limit, out):
-    outside = 0
+    outside = np.int32(0)
     for i in range(len(h)):
         x = max(np.float64(h[i]) * k, np.float64(s[i]))
-        outside += np.int64(x > limit)
+        outside = np.int32(outside + np.int32(x > limit))
         out[i] = np.int32(x)
     return outside
 
 
 @compiled
 def _quotients(m, root, A, E, low, high, out):
-    outside = 0
+    """As a float32 a quotient is off by four roundings: below ``REACH`` by less than ``2**-4``."""
+    a, low_A, low_E = np.float32(A), wrapped(A), wrapped(E)
+    outside = np.int32(0)
     for i in range(len(m)):
-        x = quotient(np.float64(m[i]) * A, 2.0 * np.float64(root[i]) + E)
-        outside += np.int64((x < low) | (x > high))
-        out[i] = np.int32(x)
+        D = np.int32(np.int32(root[i]) * np.int32(2) + low_E)
+        x = near_quotient(np.float32(m[i]) * a / np.float32(D), np.int32(m[i] * low_A), D)
+        outside = np.int32(outside + np.int32((x < low) | (x > high)))
+        out[i] = x
     return outside
 
 

@@ -11,34 +11,52 @@ TILE = 1024
 
 
 @compiled
-def quantise(g, scale, clip, out):
-    """Writes ``floor(g * scale + 1/2)``, clipped to ``clip``, to ``out``; returns how many were clipped, and how many
-    became zero.
+def quantise(g, single, scale, clip, out):
+    """Writes ``floor(g * scale + 1/2)``, clipped to ``clip``, to ``out``.
 
-    ``scale`` is a power of two and at least 1, so the product is exact in float64; the sum is rounded as the
-    reference's is, being the same operation.
+    ``scale`` is a power of two and at least 1, so the product is exact, unless it overflows and is clipped. In float64
+    the sum is rounded as the reference's is, being the same operation. The reference's sum is exact where ``g`` is a
+    float32 (of 24 bits), so floor and fraction, which a float32 holds exactly, give the same.
+
+    Args:
+        single: whether ``g`` is float32.
     """
-    saturated, underflow = 0, 0
-    for i in range(len(g)):
-        exact = np.float64(g[i]) * scale
-        x = np.floor(exact + 0.5)
-        saturated += np.int64(abs(x) > clip)
-        x = min(max(x, -clip), clip)
-        underflow += np.int64((x == 0.0) & (exact != 0.0))
-        out[i] = np.int32(x)
-    return saturated, underflow
+    if single:
+        _quantise_single(g, np.float32(scale), np.float32(clip), out)
+    else:
+        for i in range(len(g)):
+            x = np.floor(np.float64(g[i]) * scale + 0.5)
+            out[i] = np.int32(min(max(x, -clip), clip))
 
 
 @compiled
-def largest(bits, unsigned):
-    """The largest of ``bits``, of floats read as integers, without their sign (a mask of the other bits).
+def _quantise_single(g, scale, clip, out):
+    for i in range(len(g)):
+        exact = g[i] * scale
+        x = np.floor(exact)
+        x = x + np.float32(1.0) if exact - x >= np.float32(0.5) else x
+        out[i] = np.int32(min(max(x, -clip), clip))
 
-    They are in the floats' order; those of an infinity, and of what is no number, come last.
+
+@compiled
+def count(bits, unsigned, above, below, out):
+    """Of gradients, as floats read as integers: how many were clipped, how many became zero, and the largest, without
+    its sign. Such integers are in the floats' order; those of an infinity, and of what is no number, come last.
+
+    Args:
+        unsigned: a mask of all bits but the sign's.
+        above, below: the least gradients in size, as integers, that are clipped: positive and negative ones.
+        out: what :func:`quantise` made of them.
     """
-    found = bits[0] & unsigned
+    integer = bits.dtype.type
+    saturated, underflow, found = np.int32(0), np.int32(0), integer(bits[0] & unsigned)
     for i in range(len(bits)):
-        found = max(found, bits[i] & unsigned)
-    return found
+        size = integer(bits[i] & unsigned)
+        least = below if bits[i] < 0 else above
+        saturated = np.int32(saturated + np.int32(size >= least))
+        underflow = np.int32(underflow + np.int32((out[i] == 0) & (size != 0)))
+        found = max(found, size)
+    return saturated, underflow, found
 
 
 @reordered

@@ -6,17 +6,17 @@ import numpy as np
 
 from zk_autograd.host_kernels.arithmetic import floor_divide
 from zk_autograd.host_kernels.compiling import compiled
-from zk_autograd.host_kernels.gradient import TILE, figures, largest, move, quantise
+from zk_autograd.host_kernels.gradient import TILE, count, figures, move, quantise
 
 PLAIN, MOMENTUM, NESTEROV = 0, 1, 2
 
 
 @compiled
 def sgd(
-    kind, g, bits, w, m, out_g, out_w, out_m, out_image, u, c, A, B, r, V, W, P, unsigned, scale, clip, unit, w_end,
-    m_end,
+    kind, single, g, bits, w, m, out_g, out_w, out_m, out_image, u, c, A, B, r, V, W, P, unsigned, above, below, scale,
+    clip, unit, w_end, m_end,
 ):  # fmt: skip
-    """Steps of one span, as ``adam``'s; public integers that the variant does not have are 0.
+    """Steps of one span, as ``adam``'s; public integers come as float64, and those that the variant lacks are 0.
 
     Args:
         kind: which variant; PLAIN has no ``m`` (any array).
@@ -27,9 +27,9 @@ def sgd(
     for start in range(0, len(w), TILE):
         to = min(start + TILE, len(w))
         used = out_g[start:to]
-        counts = quantise(g[start:to], scale, clip, used)
-        saturated, underflow = saturated + counts[0], underflow + counts[1]
-        peak = max(peak, largest(bits[start:to], unsigned))
+        quantise(g[start:to], single, scale, clip, used)
+        counts = count(bits[start:to], unsigned, above, below, used)
+        saturated, underflow, peak = saturated + counts[0], underflow + counts[1], max(peak, counts[2])
         sums = figures(g[start:to], scale, used)
         norm, lost = norm + sums[0], lost + sums[1]
         if kind == PLAIN:
@@ -52,10 +52,10 @@ def sgd(
 def _sums(x, a, y, b, w, c, half, inverse, w_end, low, high, out):
     """Writes ``floor((x*a + y*b + w*c + r) / P)``; returns how many are not from ``low`` to ``high``, or have a weight
     that is not below ``w_end``."""
-    outside = 0
+    outside = np.int32(0)
     for i in range(len(x)):
         real = np.float64(w[i])
         z = floor_divide(np.float64(x[i]) * a + np.float64(y[i]) * b + real * c + half, inverse)
-        outside += np.int64((abs(real) >= w_end) | (z < low) | (z > high))
+        outside = np.int32(outside + np.int32((abs(real) >= w_end) | (z < low) | (z > high)))
         out[i] = np.int32(z)
     return outside

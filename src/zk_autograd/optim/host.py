@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from zk_autograd.host_kernels.adam import adam
-from zk_autograd.host_kernels.arithmetic import LARGEST_TABLE, TERM
+from zk_autograd.host_kernels.arithmetic import LARGEST_TABLE, REACH, TERM
 from zk_autograd.host_kernels.gradient import same
 from zk_autograd.host_kernels.sgd import sgd
 from zk_autograd.optim.buffers import Buffers
@@ -41,7 +41,7 @@ class HostKernels(Kernels):
         if not all(_exact(job) for job in jobs):
             return None
         calls = [_calls(job) for job in jobs]
-        results = _spread([call for some in calls for call in some])
+        results = iter(_spread([call for some in calls for call in some]))
         found = [[next(results) for _ in some] for some in calls]
         return [_tally(job, results) for job, results in zip(jobs, found, strict=True)]
 
@@ -70,7 +70,7 @@ def _exact(job: Job) -> bool:
     pub = job.public
     products = [pub.get(name, 0) * _REACH[NARROW[other]] for name, other in _FACTORS[job.variant.family].items()]
     squares = [pub.get(name, 0) << 30 for name in ("b2", "c2")]
-    return max(products + squares) < TERM
+    return max(products + squares) < TERM and pub.get("E", 0) < 1 << 30
 
 
 def _end(job: Job, *names: str) -> float:
@@ -90,15 +90,25 @@ Call = tuple[Any, Sequence[Any]]
 """A function and its arguments."""
 
 
-def _spread(calls: Sequence[Call]) -> Iterator[Any]:
-    """The calls' results in order, made by as many threads as torch uses."""
-    threads = min(torch.get_num_threads(), len(calls))
-    return map(_called, calls) if threads < 2 else _threads(threads).map(_called, calls)
+def _spread(calls: Sequence[Call]) -> list[Any]:
+    """The calls' results in order, made by as many threads as torch uses, of which the caller's is one.
 
+    Each takes the next call that nobody has taken.
+    """
+    results: list[Any] = [None] * len(calls)
+    waiting = iter(range(len(calls)))  # next() is one step of the interpreter, so no two threads get the same
 
-def _called(call: Call) -> Any:
-    function, arguments = call
-    return function(*arguments)
+    def work() -> None:
+        for i in waiting:
+            function, arguments = calls[i]
+            results[i] = function(*arguments)
+
+    helpers = min(torch.get_num_threads(), len(calls)) - 1
+    helping = [_threads(helpers).submit(work) for _ in range(helpers)]
+    work()
+    for done in helping:
+        done.result()
+    return results
 
 
 def _calls(job: Job) -> list[Call]:
@@ -106,32 +116,45 @@ def _calls(job: Job) -> list[Call]:
     variant, pub, P = job.variant, job.public, job.P
     g = job.g.numpy()
     bits = g.view(np.int32 if g.dtype == np.float32 else np.int64)
-    ends = (
-        float(P), bits.dtype.type(_unsigned(g)), 2.0**job.format.scale_g,
-        float(job.format.clip), 2.0**-job.format.scale_w, _end(job, "V", "W"),
-        min(_end(job, "A", "B"), float(_REACH[torch.int32])),
-    )  # fmt: skip
+    single, scale_g, clip = g.dtype == np.float32, 2.0**job.format.scale_g, float(job.format.clip)
+    # Halves are rounded up, so the least gradient that is clipped is (clip + 1/2) / scale, which is itself one if it is
+    # positive; floats are in the order of their bits.
+    above = int(g.dtype.type((clip + 0.5) / scale_g).view(bits.dtype))
+    masks = (bits.dtype.type(x) for x in (_unsigned(g), above, above + 1))
+    scales = scale_g, clip, 2.0**-job.format.scale_w, _end(job, "V", "W")
     pre, post, hints = ({n: x.numpy() for n, x in some.items()} for some in (job.pre, job.post, job.hints))
     integers, image = job.integers.numpy(), job.image.numpy()
     w, m = pre["w"], pre.get("m", pre["w"])
     out_w, out_m = post["w"], post.get("m", integers)
     if variant.family == "sgd":
-        head: tuple[int, ...] = (variant.kind,)
+        head: tuple[int, ...] = (variant.kind, single)
         arrays = [g, bits, w, m, integers, out_w, out_m, image]
-        numbers = [float(pub.get(name, 0)) for name in ("u", "c", "A", "B", "r", "V", "W")]
+        numbers: tuple[float, ...] = tuple(float(pub.get(name, 0)) for name in ("u", "c", "A", "B", "r", "V", "W"))
         function: Any = sgd
+        m_end = min(_end(job, "A", "B"), float(_REACH[torch.int32]))
     else:
-        head = (variant.decay, int(variant.amsgrad))
+        head = (variant.decay, int(variant.amsgrad), single)
         arrays = [
             g, bits, w, m, pre["v"], pre.get("h", w), integers, out_w, out_m, post["v"], post.get("h", integers),
             hints["s"], hints.get("e", hints.get("d", integers)), image,
         ]  # fmt: skip
-        numbers = [float(pub.get(name, 0)) for name in ("b1", "c1", "b2", "c2", "A", "E", "r", "W", "k")]
+        b1, c1, b2, c2, A, E, r, W, k = (pub.get(name, 0) for name in ("b1", "c1", "b2", "c2", "A", "E", "r", "W", "k"))
+        numbers = (b1, c1, float(b2), float(c2), A, E, r, float(W), float(k))
         function = adam
+        m_end = _largest_mean(job)
+    ends = (*numbers, P, *masks, *scales, m_end)
     return [
-        (function, (*head, *(x[start : start + CHUNK] for x in arrays), *numbers, *ends))
-        for start in range(0, len(w), CHUNK)
+        (function, (*head, *(x[start : start + CHUNK] for x in arrays), *ends)) for start in range(0, len(w), CHUNK)
     ]
+
+
+def _largest_mean(job: Job) -> int:
+    """How large ``m`` may be in size for its next mean to be below ``REACH - 1``; negative if there is none.
+
+    The gradient, with its decay, is below ``P``.
+    """
+    rest = (REACH - 2) * job.P - job.public["c1"] * job.P
+    return min(rest // max(1, job.public["b1"]), _REACH[torch.int32] - 1)
 
 
 def _unsigned(g: np.ndarray[Any, Any]) -> int:
