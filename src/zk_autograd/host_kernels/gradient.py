@@ -90,3 +90,10 @@ def same(x, y):
     for i in range(len(x)):
         difference |= x[i] ^ y[i]
     return difference == 0
+
+
+@compiled
+def copy(x, out):
+    """Writes one array to another of its length."""
+    for i in range(len(x)):
+        out[i] = x[i]

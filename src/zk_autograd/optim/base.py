@@ -139,7 +139,8 @@ class FixedPointOptimizer(Scaled):
             # Nobody is owed a change of scale: the step is taken without.
             taken = self._take(rates, ())
         if taken.in_spare:
-            self._flat.put_spare()
+            kernels = self._path.kernels
+            self._flat.put_spare(kernels.copy if kernels else None)
         else:
             self._flat.write_weights(taken.post["w"], taken.spans)
         self._integers, self._spans, self._last = taken.post, taken.spans, taken.record

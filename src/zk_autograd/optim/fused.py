@@ -122,6 +122,11 @@ class Kernels(ABC):
         del pairs
         return False
 
+    def copy(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+        """Writes the first tensor of each pair to the second; False if it did not, and nothing was written."""
+        del pairs
+        return False
+
 
 @dataclass(frozen=True)
 class Task:

@@ -14,10 +14,15 @@ import torch
 
 from zk_autograd.host_kernels.adam import adam
 from zk_autograd.host_kernels.arithmetic import LARGEST_TABLE, REACH, TERM
-from zk_autograd.host_kernels.gradient import same
+from zk_autograd.host_kernels.gradient import copy, same
 from zk_autograd.host_kernels.sgd import sgd
 from zk_autograd.optim.buffers import Buffers
 from zk_autograd.optim.fused import NARROW, Job, Kernels, Tally
+
+Call = tuple[Any, Sequence[Any]]
+"""A function and its arguments."""
+
+Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 CHUNK = 1 << 16
 """Elements that a thread takes at a time; their number decides in which order float sums are added, so it is fixed."""
@@ -45,14 +50,26 @@ class HostKernels(Kernels):
         found = [[next(results) for _ in some] for some in calls]
         return [_tally(job, results) for job, results in zip(jobs, found, strict=True)]
 
-    def same(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> bool:
-        calls: list[Call] = []
-        for x, y in pairs:
-            if x.dtype != torch.float32 or y.dtype != torch.float32 or not (x.is_contiguous() and y.is_contiguous()):
-                return False
-            bits = [z.detach().reshape(-1).numpy().view(np.int32) for z in (x, y)]
-            calls += [(same, [z[i : i + CHUNK] for z in bits]) for i in range(0, x.numel(), CHUNK)]
-        return all(_spread(calls))
+    def same(self, pairs: Pairs) -> bool:
+        calls = _bitwise(same, pairs)
+        return calls is not None and all(_spread(calls))
+
+    def copy(self, pairs: Pairs) -> bool:
+        calls = _bitwise(copy, pairs)
+        if calls is not None:
+            _spread(calls)
+        return calls is not None
+
+
+def _bitwise(function: Any, pairs: Pairs) -> list[Call] | None:
+    """Calls for chunks of float32 tensors' memory; None if some are no such."""
+    calls: list[Call] = []
+    for x, y in pairs:
+        if x.dtype != torch.float32 or y.dtype != torch.float32 or not (x.is_contiguous() and y.is_contiguous()):
+            return None
+        bits = [z.detach().reshape(-1).numpy().view(np.int32) for z in (x, y)]
+        calls += [(function, [z[i : i + CHUNK] for z in bits]) for i in range(0, x.numel(), CHUNK)]
+    return calls
 
 
 _REACH = {dtype: 1 << (torch.iinfo(dtype).bits - 1) for dtype in (torch.int16, torch.int32)}
@@ -84,10 +101,6 @@ def _threads(count: int) -> ThreadPoolExecutor:
 
 
 os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads
-
-
-Call = tuple[Any, Sequence[Any]]
-"""A function and its arguments."""
 
 
 def _spread(calls: Sequence[Call]) -> list[Any]:

@@ -8,7 +8,11 @@ import torch
 
 Named = Sequence[tuple[str, torch.Tensor]]
 
-Same = Callable[[Sequence[tuple[torch.Tensor, torch.Tensor]]], bool]
+Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
+
+Same = Callable[[Pairs], bool]
+
+Copy = Callable[[Pairs], bool]
 
 
 class Images:
@@ -33,16 +37,23 @@ class Images:
             for view, (_, p) in zip(self._views, named, strict=True)
         ]
 
-    def put(self, source: torch.Tensor | None = None) -> None:
-        """Sets the parameters to the image that ``source``, or :attr:`real` itself, rounds to."""
+    def put(self, source: torch.Tensor | None = None, copy: Copy | None = None) -> None:
+        """Sets the parameters to the image that ``source``, or :attr:`real` itself, rounds to.
+
+        Args:
+            copy: copies faster; if it cannot, it says so.
+        """
         source = self.real if source is None else source
         for flat in self._flat.values():
             if flat is not source:
                 flat.copy_(source)
-        for view, part, (_, p) in zip(self._views, self.parts, self._named, strict=True):
+        for view, part in zip(self._views, self.parts, strict=True):
             if part is not view:
                 part.copy_(view)
-            p.copy_(part)
+        pairs = [(part, p) for part, (_, p) in zip(self.parts, self._named, strict=True)]
+        if copy is None or not copy(pairs):
+            for part, p in pairs:
+                p.copy_(part)
 
     def first_changed(self, same: Same | None = None) -> str | None:
         """Name of the first parameter that does not hold its image; None if all do.

@@ -11,7 +11,7 @@ import torch
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.optim.advance import CHUNK
 from zk_autograd.optim.blocks import Span
-from zk_autograd.optim.images import Images, Same, main_device
+from zk_autograd.optim.images import Copy, Images, Same, main_device
 
 LARGEST = 1 << 49
 """No weight integer may start at or above this: leaves every product of a statement inside 64 bits."""
@@ -101,11 +101,11 @@ class FlatParameters:
             self._spare = Images(self.named, self.sizes, self.device)
         return self._spare.real
 
-    def put_spare(self) -> None:
-        """Sets the parameters to the image in :attr:`spare`."""
+    def put_spare(self, copy: Copy | None = None) -> None:
+        """Sets the parameters to the image in :attr:`spare`; ``copy`` may do so faster."""
         assert self._spare is not None
         self._images, self._spare = self._spare, self._images
-        self._images.put()
+        self._images.put(copy=copy)
 
     def check_weights(self, same: Same | None = None) -> None:
         """UsageError unless every parameter still is what :meth:`write_weights` made it; ``same`` may say so faster."""
