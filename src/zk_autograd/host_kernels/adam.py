@@ -15,7 +15,7 @@ NONE, L2, DECOUPLED = 0, 1, 2
 @compiled
 def adam(
     decay, amsgrad, single, g, bits, w, m, v, h, out_g, out_w, out_m, out_v, out_h, out_s, out_x, out_image,
-    b1, c1, b2, c2, A, E, r, W, k, P, unsigned, above, below, scale, clip, unit, w_end, m_end,
+    A, E, b1, c1, b2, c2, r, W, k, P, unsigned, above, below, scale, clip, unit, w_end, m_end,
 ):  # fmt: skip
     """Steps of one span. Public integers that meet float64 come as such; products are then below ``TERM``.
 
@@ -26,16 +26,15 @@ def adam(
         w, m, v, h: the state, int64, int32, int32 and int16; ``h`` is any array where there is none, as ``out_h`` and
             ``out_x`` are then.
         out_x: hint ``e`` with L2, ``d`` with decoupled decay; int16, as ``out_g`` and ``out_s``.
-        b1, c1, A, E, r: integers, below ``2**47``; ``E`` is below ``2**30``.
+        A, E: integers; ``E`` is below ``2**30``.
         unit: of a weight, ``2**-scale_w``.
-        w_end, m_end: in size, weights (if they decay) have to be smaller, and ``m`` not larger, for exact results.
+        w_end, m_end: weights (if they decay) and ``m'`` have to be smaller in size, to be exact and to fit.
     Returns:
         Elements that were clipped, that became zero, for which the kernel does not decide; the largest gradient's
         bits; two sums. An element is not decided if it leaves the table or does not fit its array.
     """
     inverse, half, low, high = 1.0 / P, r + 0.5, float(-(P // 2)), float(P - 1 - P // 2)
     end = max(float((P - E) // 2 + 1), 0.0) ** 2  # from here on the root is too large
-    e_end = min(P, 32767)
     moved = np.empty(TILE, np.int32)
     saturated, underflow, outside, peak, norm, lost = 0, 0, 0, bits[0] & unsigned, 0.0, 0.0
     for start in range(0, len(w), TILE):
@@ -49,9 +48,9 @@ def adam(
         if decay == DECOUPLED:
             outside += _decayed(w[start:to], W, half, inverse, w_end, low, high, out_x[start:to])
         elif decay == L2:
-            outside += _decaying(w[start:to], W, half, inverse, w_end, used, float(e_end), out_x[start:to])
+            outside += _decaying(w[start:to], W, half, inverse, w_end, used, out_x[start:to])
             used = out_x[start:to]
-        outside += _means(used, m[start:to], b1, c1, r, P, m_end, out_m[start:to])
+        outside += _means(used, m[start:to], b1, c1, half, inverse, m_end, out_m[start:to])
         outside += _square_means(used, v[start:to], b2, c2, half, inverse, end, out_v[start:to])
         _roots(out_v[start:to], out_s[start:to])
         divisor = out_s[start:to]
@@ -81,28 +80,23 @@ def _decayed(w, W, half, inverse, w_end, low, high, out):
 
 
 @compiled
-def _decaying(w, W, half, inverse, w_end, g, e_end, out):
+def _decaying(w, W, half, inverse, w_end, g, out):
     outside = np.int32(0)
     for i in range(len(w)):
         real = np.float64(w[i])
         x = floor_divide(real * W + half, inverse) + np.float64(g[i])
-        outside = np.int32(outside + np.int32((abs(real) >= w_end) | (abs(x) > e_end)))
+        outside = np.int32(outside + np.int32((abs(real) >= w_end) | (abs(x) > 32767.0)))
         out[i] = np.int32(x)
     return outside
 
 
 @compiled
-def _means(e, m, b1, c1, r, P, m_end, out):
-    """A mean below ``REACH`` in size is off by less than 1/2 as a float32: it is at most ``REACH`` in all three terms,
-    and there are six roundings."""
-    b, c, rest, inverse = np.float32(b1), np.float32(c1), np.float32(r), np.float32(1.0 / P)
-    low_b, low_c, low_r, low_P = wrapped(b1), wrapped(c1), wrapped(r), wrapped(P)
+def _means(e, m, b1, c1, half, inverse, m_end, out):
     outside = np.int32(0)
     for i in range(len(m)):
-        outside = np.int32(outside + np.int32((m[i] > m_end) | (m[i] < -m_end)))
-        guess = (np.float32(m[i]) * b + np.float32(e[i]) * c + rest) * inverse
-        low = np.int32(np.int32(np.int32(m[i] * low_b) + np.int32(np.int32(e[i]) * low_c)) + low_r)
-        out[i] = near_quotient(guess, low, low_P)
+        x = floor_divide(np.float64(m[i]) * b1 + np.float64(e[i]) * c1 + half, inverse)
+        outside = np.int32(outside + np.int32(abs(x) >= m_end))
+        out[i] = np.int32(x)
     return outside
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from zk_autograd.host_kernels.adam import adam
-from zk_autograd.host_kernels.arithmetic import LARGEST_TABLE, REACH, TERM
+from zk_autograd.host_kernels.arithmetic import LARGEST_TABLE, TERM
 from zk_autograd.host_kernels.gradient import copy, same
 from zk_autograd.host_kernels.sgd import sgd
 from zk_autograd.optim.buffers import Buffers
@@ -151,23 +151,13 @@ def _calls(job: Job) -> list[Call]:
             g, bits, w, m, pre["v"], pre.get("h", w), integers, out_w, out_m, post["v"], post.get("h", integers),
             hints["s"], hints.get("e", hints.get("d", integers)), image,
         ]  # fmt: skip
-        b1, c1, b2, c2, A, E, r, W, k = (pub.get(name, 0) for name in ("b1", "c1", "b2", "c2", "A", "E", "r", "W", "k"))
-        numbers = (b1, c1, float(b2), float(c2), A, E, r, float(W), float(k))
-        function = adam
-        m_end = _largest_mean(job)
+        numbers = tuple(float(pub.get(name, 0)) for name in ("b1", "c1", "b2", "c2", "r", "W", "k"))
+        numbers = (pub["A"], pub["E"], *numbers)
+        function, m_end = adam, float(_REACH[torch.int32])
     ends = (*numbers, P, *masks, *scales, m_end)
     return [
         (function, (*head, *(x[start : start + CHUNK] for x in arrays), *ends)) for start in range(0, len(w), CHUNK)
     ]
-
-
-def _largest_mean(job: Job) -> int:
-    """How large ``m`` may be in size for its next mean to be below ``REACH - 1``; negative if there is none.
-
-    The gradient, with its decay, is below ``P``.
-    """
-    rest = (REACH - 2) * job.P - job.public["c1"] * job.P
-    return min(rest // max(1, job.public["b1"]), _REACH[torch.int32] - 1)
 
 
 def _unsigned(g: np.ndarray[Any, Any]) -> int:
