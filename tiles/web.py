@@ -41,7 +41,7 @@ class _Timed(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         if time.monotonic() > self._until:
             raise _TransientError(f"its answer takes more than {_ANSWER_SECONDS:g} seconds")
-        return self._raw.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+        return self._raw.readinto(buffer)
 
     def close(self) -> None:
         self._raw.close()
@@ -53,7 +53,7 @@ class _Response(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Timed(self.fp.detach()))  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(_Timed(self.fp.detach()))
 
 
 class WebSource(Source):
