@@ -50,7 +50,7 @@ def test_a_contradicting_note_before_one_that_agrees(case: Case, second: Case, t
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_contradicting_receipt_before_one_that_agrees(case: Case, second: Case, turned: bool) -> None:
-    """What: an anchor gives two receipts for one count. Why and where: as above, ``compare._contradicting_receipts``."""
+    """What: an anchor gives two receipts for one count. Why and where: as above, ``_contradicting_receipts``."""
     records = second.log.records("anchors")
     honest = decode_unverified("anchors", records[0].value).event
     assert isinstance(honest, Anchored)
