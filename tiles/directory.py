@@ -80,8 +80,7 @@ class DirectoryStore(DirectorySource, Store):
             self._lock(handle)
             with self._explained(_TEMPORARY):
                 (self._folder / _TEMPORARY).mkdir(exist_ok=True)
-                for left in (self._folder / _TEMPORARY).iterdir():  # by whoever was killed
-                    left.unlink()
+                _clear(self._folder / _TEMPORARY)  # of whoever was killed
             yield
         finally:
             os.close(handle)
@@ -131,9 +130,7 @@ class DirectoryStore(DirectorySource, Store):
     def retire(self, tile: Tile) -> None:
         folder = self._folder / tile.partials
         with self._explained(tile.partials), suppress(FileNotFoundError):
-            for name in os.listdir(folder):
-                with suppress(FileNotFoundError):
-                    os.unlink(folder / name)
+            _clear(folder)
             os.rmdir(folder)
 
     def _make(self, folder: Path) -> None:
@@ -149,7 +146,8 @@ class DirectoryStore(DirectorySource, Store):
     def _write(self, path: str, data: bytes) -> None:
         temporary = self._folder / _TEMPORARY / path.replace("/", "_")
         with self._explained(path):
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(temporary, flags, 0o644)
             try:
                 rest = memoryview(data)
                 while rest:
@@ -171,6 +169,17 @@ class DirectoryStore(DirectorySource, Store):
             raise StorageError(
                 f"{self._folder / path}: cannot be written: {error.strerror}; what is published stays as it was"
             ) from None
+
+
+def _clear(folder: Path) -> None:
+    """Removes a folder's files. OSError if it is a link: who put it there chooses what it leads to."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(handle):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=handle)
+    finally:
+        os.close(handle)
 
 
 def _flush_folder(folder: Path) -> None:

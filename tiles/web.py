@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import ssl
 import threading
 import time
 import zlib
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from tiles.base import Source, WrongFileError
 from zk_autograd.errors import StorageError, UsageError
 
 _SECONDS = 30.0
-_BODY_SECONDS = 120.0
+_ANSWER_SECONDS = 120.0
+"""For a whole answer: a socket's time-out is for one read each, and whoever sends on never meets it."""
 _ATTEMPTS = 4
 _PAUSE = 0.25
 
@@ -27,6 +29,33 @@ class _TransientError(Exception):
     """Worth another attempt."""
 
 
+class _Timed(io.RawIOBase):
+    """What a socket gives, up to a point in time."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw, self._until = raw, time.monotonic() + _ANSWER_SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if time.monotonic() > self._until:
+            raise _TransientError(f"its answer takes more than {_ANSWER_SECONDS:g} seconds")
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that ends in time: also its headers, what comes before them, and what may follow its body."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Timed(self.fp.detach()))
+
+
 class WebSource(Source):
     """A log's URL prefix. Each thread has a connection of its own, which is kept open."""
 
@@ -35,6 +64,7 @@ class WebSource(Source):
         try:
             parts = urlsplit(url)
             self._host, self._port = parts.hostname or "", parts.port
+            self._host.encode("idna")
         except ValueError:
             raise UsageError("tiles: not a URL") from None
         if parts.scheme not in ("http", "https") or not self._host or "@" in parts.netloc:
@@ -95,13 +125,11 @@ class WebSource(Source):
         return data
 
     def _body(self, answer: http.client.HTTPResponse, most: int) -> bytes:
-        """The first bytes of the body, at most so many, in a bounded time however slowly they come."""
-        until, parts, size = time.monotonic() + _BODY_SECONDS, [], 0
+        """The first bytes of the body, at most so many."""
+        parts, size = [], 0
         while size < most and (part := answer.read1(min(65536, most - size))):
             parts.append(part)
             size += len(part)
-            if time.monotonic() > until:
-                raise _TransientError(f"its body takes more than {_BODY_SECONDS:g} seconds")
         if answer.length == 0:
             answer.read(0)  # the connection can be used again
         return b"".join(parts)
@@ -127,6 +155,7 @@ class WebSource(Source):
                 )
             else:
                 found = http.client.HTTPConnection(self._host, self._port, timeout=_SECONDS)
+            found.response_class = _Response
             found.connect()
             found.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._local.connection = found

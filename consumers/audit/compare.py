@@ -110,15 +110,22 @@ def _first_difference(a: Tree, b: Tree) -> int | None:
 
 
 def _contradicting_notes(a: View, b: View, split: int | None) -> list[dict[str, Any]]:
-    """Pairs by one key: of one size with two roots first, which need no more than themselves as evidence."""
+    """Pairs by one key: of one size with two roots first, which need no more than themselves as evidence.
+
+    Both may be of one side: who says two things may say the right one again.
+    """
     pairs: list[dict[str, Any]] = []
-    by_size = {(s.key, s.checkpoint.origin, s.checkpoint.size): s for s in b.checkpoints}
-    for one in a.checkpoints:
-        other = by_size.get((one.key, one.checkpoint.origin, one.checkpoint.size))
-        if other is not None and other.checkpoint.root != one.checkpoint.root:
+    known: dict[tuple[bytes, str, int], dict[bytes, Signed]] = {}
+    for other in (*a.checkpoints, *b.checkpoints):
+        roots = known.setdefault((other.key, other.checkpoint.origin, other.checkpoint.size), {})
+        if roots and other.checkpoint.root not in roots:
+            one = next(iter(roots.values()))
             pairs.append(_pair(one, other, "one size, two roots: these two notes alone show it"))
-    if split is None or pairs:
+        roots.setdefault(other.checkpoint.root, other)
+    if pairs:
         return pairs
+    if split is None:
+        return _notes_of_neither(a, b)
     # Each is of its own side's ledger, and these differ before either ends.
     mine = [s for s in a.checkpoints if _of(s, a.tree) and s.checkpoint.size > split]
     for one in mine[:1]:
@@ -127,6 +134,18 @@ def _contradicting_notes(a: View, b: View, split: int | None) -> list[dict[str, 
         ]:
             pairs.append(_pair(one, other, f"both cover leaf {split}, which differs: keep both ledgers with the notes"))
     return pairs
+
+
+def _notes_of_neither(a: View, b: View) -> list[dict[str, Any]]:
+    """Where the ledgers agree: a note that is not of their beginning, with one of the same key that covers it."""
+    tree, notes = max(a.tree, b.tree, key=lambda tree: tree.size), [*a.checkpoints, *b.checkpoints]
+    whole = {s.key: s for s in sorted(notes, key=lambda s: s.checkpoint.size) if _of(s, tree)}
+    return [
+        _pair(s, whole[s.key], f"the second covers the first {s.checkpoint.size} entries, and the first is of others: "
+              "keep the ledger with the notes")
+        for s in notes
+        if s.key in whole and s.checkpoint.size < whole[s.key].checkpoint.size and not _of(s, tree)
+    ][:1]  # fmt: skip
 
 
 def _of(signed: Signed, tree: Tree) -> bool:
@@ -139,14 +158,17 @@ def _pair(one: Signed, other: Signed, why: str) -> dict[str, Any]:
 
 
 def _contradicting_receipts(a: View, b: View) -> list[str]:
-    """One anchor, one count, two trees."""
-    known = {(r.anchor, r.counter): (r.size, r.root) for r in b.receipts}
-    return [
-        f"{r.anchor}: counter {r.counter} is of {r.size} entries in A and of {known[r.anchor, r.counter][0]} in B, or "
-        "of another root"
-        for r in a.receipts
-        if known.get((r.anchor, r.counter), (r.size, r.root)) != (r.size, r.root)
-    ]
+    """One anchor, one count, two trees; as with notes, both may be of one side."""
+    first: dict[tuple[str, int], ReceiptFacts] = {}
+    found = []
+    for r in (*a.receipts, *b.receipts):
+        one = first.setdefault((r.anchor, r.counter), r)
+        if (one.size, one.root) != (r.size, r.root):
+            found.append(
+                f"{r.anchor}: counter {r.counter} is of {one.size} entries in one receipt and of {r.size} in another, "
+                "or of another root"
+            )
+    return found
 
 
 def _rolled_back(one: View, other: View, split: int | None) -> list[str]:

@@ -44,7 +44,7 @@ PARTS = (
 FILES = ("circuit.json", "settings.json", "vk.key", "srs_id", "digest", "srs")
 """What a circuit's verifier needs; ``digest`` may be missing."""
 
-_FILE_CAPS = (64 << 10, 64 << 20, 64 << 20, 100, 100, 4 + 128 * 2**20 + 256)
+_FILE_CAPS = (64 << 10, 1 << 20, 64 << 20, 100, 100, 4 + 128 * 2**20 + 256)
 _HEAD, _PART, _PLACE = Struct(">BI"), Struct(">BI"), Struct(">IQ")
 _MAX_OFFSET = 1 << 62
 _CAPS = {

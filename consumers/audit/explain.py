@@ -15,7 +15,7 @@ from consumers.audit.collect import Collected
 from consumers.audit.opening import add_trust, collect_run, open_source, place_of, policy_from
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import verify_all
-from consumers.audit.sampled import needed
+from consumers.audit.sampled import check_terms, needed
 from consumers.audit.spot import OneStep
 from consumers.receipts import verified_receipt
 from ledger.chain import RunChain
@@ -66,6 +66,7 @@ def explain(out: Audit, found: Collected, step: int) -> dict[str, Any]:
         if isinstance(o.event, StepProven | StepRecorded) and (o.event.run_id, o.event.step) == (out.run_id, step)
     }  # fmt: skip
     entry = leaves.get(StepProven)
+    receipts = [] if entry is None else _receipts(found, tree, entry[0])
     return {
         "run_id": out.run_id.hex(),
         "step": step,
@@ -86,7 +87,9 @@ def explain(out: Audit, found: Collected, step: int) -> dict[str, Any]:
         "recorded": leaves[StepRecorded][0] if StepRecorded in leaves else None,
         "entry": None if entry is None else _entry(tree, entry[0], entry[1].event_id),
         "checkpoint": None if entry is None else _checkpoint(found, tree, entry[0], entry[1].body),
-        "receipts": [] if entry is None else _receipts(found, tree, entry[0]),
+        "receipts": receipts,
+        "lacking": sorted(set(found.policy.anchors or ()) - {r["anchor"] for r in receipts}),
+        "not_accepted": _not_accepted(out, found),
         "findings": [f"check {c.number}: {text}" for c in out.checks for text in c.findings],
     }
 
@@ -147,11 +150,12 @@ def _checkpoint(found: Collected, tree: Tree, leaf: int, data: bytes) -> dict[st
 
 
 def _receipts(found: Collected, tree: Tree, leaf: int) -> list[dict[str, Any]]:
-    """Of each anchor the first receipt that covers the leaf."""
+    """Of each anchor that counts the first receipt that covers the leaf."""
+    named = found.policy.anchors
     first: dict[str, dict[str, Any]] = {}
     for number, opened in enumerate(found.anchored):
         event = opened.event
-        if event.anchor in first or event.size <= leaf:
+        if event.anchor in first or event.size <= leaf or (named is not None and event.anchor not in named):
             continue
         try:
             facts = verified_receipt(event, tree)
@@ -161,11 +165,20 @@ def _receipts(found: Collected, tree: Tree, leaf: int) -> list[dict[str, Any]]:
     return list(first.values())
 
 
+def _not_accepted(out: Audit, found: Collected) -> list[str]:
+    """What of a sampled run's terms the policy does not take."""
+    terms = Audit(out.run_id)
+    check_terms(terms, out.sampling, found.policy)
+    return [check.detail for check in terms.checks if check.status is Status.UNCHECKED]
+
+
 def exit_code(out: Audit, facts: dict[str, Any]) -> int:
-    """0: the step is proven, entered, under a checkpoint and anchored; 1: something is violated; 2: not that far."""
+    """0: the step is proven, entered, under a checkpoint and anchored, each as the policy wants it; 1: something is
+    violated; 2: not that far."""
     if out.violations:
         return 1
     unsure = any(out.checks[i].status is Status.UNCHECKED for i in (0, 1, 2, 3, 4, 8, 11))
+    unsure |= bool(facts["lacking"] or facts["not_accepted"])
     whole = facts["step"] in out.accepted and facts["entry"] and facts["checkpoint"] and facts["receipts"]
     return 2 if unsure or not whole else 0
 
@@ -210,6 +223,8 @@ def as_text(facts: dict[str, Any], code: int) -> str:
     lines += [f"anchored    {r['anchor']}, counter {r['counter']}, size {r['size']}" for r in facts["receipts"]]
     if entry and not facts["receipts"]:
         lines.append("anchored    no receipt covers it yet")
+    lines += [f"anchored    not by {name}, which the policy names" for name in facts["lacking"][:_SHOWN]]
+    lines += [f"sampled     {text}" for text in facts["not_accepted"]]
     lines += [f"finding     {text}" for text in facts["findings"][:_SHOWN]]
     words = {
         0: "this step is proven, logged and anchored; of other steps no proof was verified",

@@ -137,7 +137,8 @@ def _run(out: Audit) -> str:
         ("Ledger", f"{out.size} entries"),
     ]
     if out.spot is not None:
-        rows.append(("Spot check", f"{out.spot.picked} of {out.spot.total} proofs were verified: never called sound"))
+        part = ": never called sound" if out.spot.picked < out.spot.total else ""
+        rows.append(("Spot check", f"{out.spot.picked} of {out.spot.total} proofs were verified{part}"))
     if out.sampling is not None:
         text = f"of each step {out.sampling.count} of {out.sampling.shards} parts were drawn and had to be proven"
         rows.append(("Sampled", text))

@@ -387,3 +387,12 @@ def test_a_bundle_is_never_written_over_a_file_or_left_half(case: Case) -> None:
     with pytest.raises(UsageError, match="is not in the log"):
         bundled(case, "other.zkb")
     assert sorted(p.name for p in case.folder.iterdir() if "zkb" in p.name or p.name.startswith(".new")) == ["run.zkb"]
+
+
+def test_a_circuits_settings_that_take_gigabytes_to_read(case: Case) -> None:
+    """What: settings of a few MB of JSON. Why: as values they take 30 times that, before their hash is looked at."""
+    path = bundled(case)
+    content = frames(path)
+    at = next(i for i, (kind, data) in enumerate(content) if kind == FILE and data[:1] == b"\x01")
+    content[at] = (FILE, b"\x01" + b'{"a": [' + b"[]," * (1 << 19) + b"[]]}")
+    assert "too large" in refused(write(path, content))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.forge import Case
-from zk_autograd.errors import ProofSystemError, VerificationError, ZkAutogradError
+from zk_autograd.errors import ProofSystemError, UsageError, VerificationError, ZkAutogradError
 from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import Circuit, Profile
 from zk_autograd.proofs.ezkl.system import circuit_id
@@ -135,3 +135,21 @@ def test_an_srs_that_is_a_pipe_does_not_hang_the_auditor(case: Case, tmp_path: P
     except subprocess.TimeoutExpired:
         pytest.fail("it waits for ever")
     assert ended.returncode == 2
+
+
+@pytest.mark.parametrize("name", ["settings.json", "circuit.json"])
+def test_a_circuits_json_that_takes_gigabytes_to_read_is_not_read(case: Case, tmp_path: Path, name: str) -> None:
+    """What: 64 MB of empty lists, in a folder or a bundle of any circuit id. Why: Python's values take 30 times their
+    text, 2 GB here, before the id is computed that shows that the file is another. Where: ``Ezkl.load``."""
+
+    def load(size: int) -> None:
+        mirror = tmp_path / str(size)
+        target = mirror / "circuits" / case.sound.circuit.id.hex()
+        shutil.copytree(case.sound.circuit.directory, target, ignore=shutil.ignore_patterns("pk.key"))
+        (target / name).write_text('{"a": [' + "[]," * (size // 3) + "[]]}")
+        proof_system(case.sound.circuit.system).load(case.sound.circuit.id, mirror)
+
+    with pytest.raises(VerificationError, match=r"its files hash to|not readable"):
+        load(30_000)
+    with pytest.raises(UsageError, match="at most 1048576 bytes"):
+        load(3 << 20)

@@ -68,7 +68,7 @@ def test_a_server_that_is_busy_is_asked_again() -> None:
 
 
 def test_a_server_that_lets_its_answer_drip_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tiles.web._BODY_SECONDS", 0.3)
+    monkeypatch.setattr("tiles.web._ANSWER_SECONDS", 0.3)
     monkeypatch.setattr("tiles.web._ATTEMPTS", 1)
 
     class Drip(bytes):
@@ -76,7 +76,7 @@ def test_a_server_that_lets_its_answer_drip_is_given_up(monkeypatch: pytest.Monk
 
     with answering(lambda _: (200, {}, Drip(100))) as url, open_source(url) as source:
         began = time.monotonic()
-        with pytest.raises(StorageError, match="its body takes more than"):
+        with pytest.raises(StorageError, match="its answer takes more than"):
             source.read("checkpoint", 100)
         assert time.monotonic() - began < 5
 

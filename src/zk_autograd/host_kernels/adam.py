@@ -48,7 +48,7 @@ def adam(
         if decay == DECOUPLED:
             outside += _decayed(w[start:to], W, half, inverse, w_end, low, high, out_x[start:to])
         elif decay == L2:
-            outside += _decaying(w[start:to], W, half, inverse, w_end, used, out_x[start:to])
+            outside += _decaying(w[start:to], W, half, inverse, w_end, low, high, used, out_x[start:to])
             used = out_x[start:to]
         outside += _means(used, m[start:to], b1, c1, half, inverse, m_end, out_m[start:to])
         outside += _square_means(used, v[start:to], b2, c2, half, inverse, end, out_v[start:to])
@@ -80,12 +80,12 @@ def _decayed(w, W, half, inverse, w_end, low, high, out):
 
 
 @compiled
-def _decaying(w, W, half, inverse, w_end, g, out):
+def _decaying(w, W, half, inverse, w_end, low, high, g, out):
     outside = np.int32(0)
     for i in range(len(w)):
         real = np.float64(w[i])
         x = floor_divide(real * W + half, inverse) + np.float64(g[i])
-        outside = np.int32(outside + np.int32((abs(real) >= w_end) | (abs(x) > 32767.0)))
+        outside = np.int32(outside + np.int32((abs(real) >= w_end) | (x < low) | (x > high)))
         out[i] = np.int32(x)
     return outside
 

@@ -48,7 +48,7 @@ class FlatParameters:
     Args:
         named: names (for messages) and parameters, in the order that is committed to.
     Raises:
-        UsageError: there is none, one comes twice, or they are not real numbers.
+        UsageError: there is none, one comes twice, or they are not real numbers with memory of their own.
     """
 
     def __init__(self, named: Sequence[tuple[str, torch.Tensor]]) -> None:
@@ -59,6 +59,8 @@ class FlatParameters:
         for name, p in named:
             if not p.is_floating_point() or p.layout != torch.strided:
                 raise UsageError(f"optimizer: {name} is {p.dtype}, {p.layout}: expected dense real numbers")
+            if any(stride == 0 and size > 1 for stride, size in zip(p.stride(), p.shape, strict=True)):
+                raise UsageError(f"optimizer: {name} is expanded: its elements share memory; give it memory of its own")
         self.device = main_device(named)
         self.named = list(named)
         self.sizes = [p.numel() for _, p in named]
@@ -186,7 +188,8 @@ class FlatParameters:
 
     def _readable(self, grad: torch.Tensor) -> bool:
         large, real = grad.numel() >= DIRECT, self._images.real
-        return large and grad.dtype == real.dtype and grad.device == real.device and grad.is_contiguous()
+        own = grad.is_contiguous() and not grad.is_neg()  # not a view that has yet to be negated
+        return large and own and grad.dtype == real.dtype and grad.device == real.device
 
     def _gather(self, missing_as_zero: bool, negated: bool) -> None:
         for part, (name, p) in zip(self.split(self._wide), self.named, strict=True):

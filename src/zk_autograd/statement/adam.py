@@ -305,6 +305,8 @@ class Adam(Statement):
         if self._decay == "decoupled":
             dw = dw - hints["d"]
             found.append(Range(hints["d"], -(P // 2), P - 1 - P // 2))
+        elif self._decay == "l2":
+            found.append(Range(hints["e"], -(P // 2), P - 1 - P // 2))
         root = post["h"] if self._amsgrad else hints["s"]
         return [
             Range(dw, -(P // 2), P - 1 - P // 2),

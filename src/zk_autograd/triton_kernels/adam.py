@@ -46,7 +46,7 @@ def adam_step(
         decay = floor_divide(weight * tl.load(numbers + 7) + r, P)
         if DECAY == 1:
             e = e + decay
-            outside |= store(out_x, at, e, there)
+            outside |= store(out_x, at, e, there) | ~in_table(e, P)
         else:
             outside |= store(out_x, at, decay, there) | ~in_table(decay, P)
 

@@ -30,6 +30,8 @@ from zk_autograd.statement import STATEMENTS, Statement
 
 NAME = "ezkl-23.0.5"
 _LARGEST = 64 << 20
+_LARGEST_TEXT = 1 << 20
+"""Of a circuit's own JSON, which has a few kB: values take 30 times the room of their text."""
 _SETUP_LIMITS = Limits(seconds=1800, memory=0)
 
 
@@ -175,7 +177,9 @@ class Ezkl(ProofSystem):
             )
         name = f"circuit {circuit_id_.hex()}"
         try:
-            description, settings = _read_json(folder / "circuit.json"), _read_json(folder / "settings.json")
+            description, settings = (
+                _read_json(folder / name, _LARGEST_TEXT) for name in ("circuit.json", "settings.json")
+            )
             srs_id, vk = (
                 bytes.fromhex(read_capped(folder / "srs_id", 100).decode("ascii")),
                 read_capped(folder / "vk.key", _LARGEST),
@@ -183,7 +187,7 @@ class Ezkl(ProofSystem):
             found = circuit_id(description, vk, settings, srs_id)
             if found != circuit_id_:
                 raise VerificationError(f"{name}: its files hash to {found.hex()}; delete the folder and run zk-setup")
-            if read_capped(folder / "settings.json", _LARGEST) != canonical_settings(settings):
+            if read_capped(folder / "settings.json", _LARGEST_TEXT) != canonical_settings(settings):
                 # EZKL reads the file itself: what it does not read as we do must not pass under the same id.
                 raise VerificationError(f"{name}: settings.json is not as zk-setup writes it; get the folder again")
             srs_path = home / "srs" / f"{srs_id.hex()}.srs"
@@ -284,8 +288,8 @@ def _ezkl_commit(circuit: Circuit, values: list[int]) -> bytes:
     return raw
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    result = json.loads(read_capped(path, _LARGEST))
+def _read_json(path: Path, cap: int = _LARGEST) -> dict[str, Any]:
+    result = json.loads(read_capped(path, cap))
     if not isinstance(result, dict):
         raise ValueError(f"{path.name}: expected a JSON object")
     return result
