@@ -9,13 +9,12 @@ import math
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from producer.sampling import add_sampling, check_sampling, sampling_terms
-from zk_autograd.cli import run_command
+from zk_autograd.cli import add_home, command_parser, run_command
 from zk_autograd.errors import UsageError
-from zk_autograd.home import Home, default_home
+from zk_autograd.home import Home
 from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import PROFILES, Circuit
 from zk_autograd.proofs.store import find_circuit, make_circuit
@@ -32,14 +31,12 @@ A run that was interrupted goes on with the same --run-name.
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-train``."""
-    p = argparse.ArgumentParser(
-        prog="zk-train",
-        description="Train a model with an exact fixed-point optimizer; publish a signed event and an encrypted "
+    p = command_parser(
+        "zk-train",
+        "Train a model with an exact fixed-point optimizer; publish a signed event and an encrypted "
         "witness for every step.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EPILOG,
     )
-    home = default_home()
     p.add_argument("--steps", type=int, required=True, help="total steps of the run")
     p.add_argument(
         "--optimizer", choices=("adam", "adamw", "lamb", "sgd"), default="adam", help="update rule (default: adam)"
@@ -116,9 +113,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--run-name", help="name of the run; an unfinished run of this name goes on (default: from the time)"
     )
-    p.add_argument(
-        "--home", type=Path, default=home, help="folder of keys and circuits (default: $ZK_HOME or ~/.zk-autograd)"
-    )
+    add_home(p)
     p.add_argument("--json", action="store_true", help="print one JSON object per step and one at the end")
     return p
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from consumers.options import ORIGIN
 from ledger.checkpoint import Checkpoint, verify_checkpoint
 from ledger.cose import MAX_BYTES
 from ledger.note import VerifierKey
@@ -20,9 +21,6 @@ from zk_autograd.errors import DecodeError, UsageError, VerificationError
 from zk_autograd.files import read_capped
 from zk_autograd.note_keys import WitnessKey
 from zk_autograd.policy import Policy, Witnesses, load_policy
-
-ORIGIN = "zk-autograd/ledger"
-"""The name of a log whose operator chose none."""
 
 _ENTRIES = (RunOpened, StepRecorded, StepProven, EpochClosed, RunClosed)
 
