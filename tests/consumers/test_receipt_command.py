@@ -190,7 +190,7 @@ def test_a_proof_carries_its_quorum(case: Case, run: Run, key: str) -> None:
     [
         (("make", 5), "covers 5 entries"),
         (("make", 9, "--run", "run"), "no entry for step 9"),
-        (("make", 1, "--run", "nobody"), "no runs 'nobody'"),
+        (("make", 1, "--run", "nobody"), "no run 'nobody'"),
         (("make", 1, "--origin", "x"), "no checkpoint of x"),
         (("extend", 5), "empty path"),
         (("check", "nowhere", "--key", "KEY"), "nowhere: No such file"),
