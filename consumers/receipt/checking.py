@@ -90,6 +90,11 @@ def _receipt(args: argparse.Namespace, data: bytes, keys: list[VerifierKey]) -> 
         if not args.since:
             raise UsageError("a receipt of consistency: give the proof file that you hold of the older tree (--since)")
         old = _checkpoint_of(args.since, args.origin, keys)
+        if old.size != receipt.first:
+            raise UsageError(
+                f"{args.since}: its checkpoint is of {old.size} entries, and the receipt goes on from {receipt.first}: "
+                f"give a file that was made at size {receipt.first}, or ask for a receipt that extends {old.size}"
+            )
         receipt, root = verify_consistency_receipt(data, old.size, old.root, args.origin, public_key)
         return {"proves": "consistency", "old_size": old.size, "size": receipt.size, "root": root.hex(), "quorum": 0}
     if not args.entry:
