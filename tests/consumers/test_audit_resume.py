@@ -83,7 +83,7 @@ def test_proofs_are_really_verified_once_and_a_false_one_each_time(
     case.retell(story)
     false = [audited(case, home, capsys, "--resume") for _ in range(2)]
     assert [f["exit_code"] for f in false] == [1, 1]
-    assert "does not verify" in str(false[0]["checks"][5]["findings"])
+    assert "step 2, shard 1: proof: refused by the verifier" in str(false[0]["checks"][5]["findings"])
     assert [n for n in asked if n] == [6, 1, 1]
 
 
