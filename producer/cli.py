@@ -52,7 +52,6 @@ def parser() -> argparse.ArgumentParser:
         "--betas",
         type=float,
         nargs=2,
-        default=(0.9, 0.999),
         metavar=("B1", "B2"),
         help="of adam, adamw, lamb (default: 0.9 0.999)",
     )
@@ -159,8 +158,10 @@ def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
     wrong = {"--max-ratio": args.max_ratio is not None and not lamb}
     if sgd or lamb:
         wrong |= {"--amsgrad": args.amsgrad, "--wide": args.wide}
-    if not sgd:
-        wrong |= {"--momentum": args.momentum, "--nesterov": args.nesterov}
+    if sgd:
+        wrong |= {"--betas": args.betas is not None, "--eps": args.eps is not None}
+    else:
+        wrong |= {"--momentum": args.momentum, "--dampening": args.dampening, "--nesterov": args.nesterov}
     for option, given in wrong.items():
         if given:
             raise UsageError(f"{option} is no option of --optimizer {args.optimizer}")
@@ -171,7 +172,7 @@ def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
     if sgd:
         moment = {"momentum": args.momentum, "dampening": args.dampening, "nesterov": args.nesterov}
         return SGD(parameters, **moment, **common)
-    common["betas"] = tuple(args.betas)
+    common["betas"] = tuple(args.betas or (0.9, 0.999))
     if args.eps is not None:
         common["eps"] = args.eps
     if lamb:
