@@ -17,10 +17,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from schemas.events import EvidenceClass, Role
 from schemas.keyring import introduction
+from zk_autograd.cli import add_home
 from zk_autograd.eventlog.base import EventLog
-from zk_autograd.home import Home, default_home
+from zk_autograd.home import Home
 from zk_autograd.policy import Policy, load_policy
 from zk_autograd.tee.keys import SigningKey
+
+ORIGIN = "zk-autograd/ledger"
+"""The name of a log whose operator chose none."""
 
 
 def add_common(p: argparse.ArgumentParser) -> None:
@@ -32,21 +36,29 @@ def add_common(p: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, 0 or more, got {text[:40]!r}")
     return value
+
+
+def add_log(p: argparse.ArgumentParser) -> None:
+    """``--log``."""
+    p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
+
+
+def add_origin(p: argparse.ArgumentParser) -> None:
+    """``--origin``."""
+    p.add_argument("--origin", default=ORIGIN, help="the log's name in its checkpoints (default: %(default)s)")
 
 
 def add_reading(p: argparse.ArgumentParser, *, policy: str, output: str) -> None:
     """``--log``, ``--home``, ``--policy`` and ``--json``, with the default policy and the output in words."""
-    p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
-    p.add_argument(
-        "--home",
-        type=Path,
-        default=default_home(),
-        help="folder of keys and circuits (default: $ZK_HOME or ~/.zk-autograd)",
-    )
+    add_log(p)
+    add_home(p)
     p.add_argument("--policy", type=Path, metavar="FILE", help=f"what to trust (default: {policy})")
     p.add_argument("--json", action="store_true", help=f"print {output}")
 

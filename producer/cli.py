@@ -9,13 +9,12 @@ import math
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from producer.sampling import add_sampling, check_sampling, sampling_terms
-from zk_autograd.cli import run_command
+from zk_autograd.cli import add_home, command_parser, run_command
 from zk_autograd.errors import UsageError
-from zk_autograd.home import Home, default_home
+from zk_autograd.home import Home
 from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import PROFILES, Circuit
 from zk_autograd.proofs.store import find_circuit, make_circuit
@@ -32,14 +31,12 @@ A run that was interrupted goes on with the same --run-name.
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-train``."""
-    p = argparse.ArgumentParser(
-        prog="zk-train",
-        description="Train a model with an exact fixed-point optimizer; publish a signed event and an encrypted "
+    p = command_parser(
+        "zk-train",
+        "Train a model with an exact fixed-point optimizer; publish a signed event and an encrypted "
         "witness for every step.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EPILOG,
     )
-    home = default_home()
     p.add_argument("--steps", type=int, required=True, help="total steps of the run")
     p.add_argument(
         "--optimizer", choices=("adam", "adamw", "lamb", "sgd"), default="adam", help="update rule (default: adam)"
@@ -55,7 +52,6 @@ def parser() -> argparse.ArgumentParser:
         "--betas",
         type=float,
         nargs=2,
-        default=(0.9, 0.999),
         metavar=("B1", "B2"),
         help="of adam, adamw, lamb (default: 0.9 0.999)",
     )
@@ -116,9 +112,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--run-name", help="name of the run; an unfinished run of this name goes on (default: from the time)"
     )
-    p.add_argument(
-        "--home", type=Path, default=home, help="folder of keys and circuits (default: $ZK_HOME or ~/.zk-autograd)"
-    )
+    add_home(p)
     p.add_argument("--json", action="store_true", help="print one JSON object per step and one at the end")
     return p
 
@@ -164,8 +158,10 @@ def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
     wrong = {"--max-ratio": args.max_ratio is not None and not lamb}
     if sgd or lamb:
         wrong |= {"--amsgrad": args.amsgrad, "--wide": args.wide}
-    if not sgd:
-        wrong |= {"--momentum": args.momentum, "--nesterov": args.nesterov}
+    if sgd:
+        wrong |= {"--betas": args.betas is not None, "--eps": args.eps is not None}
+    else:
+        wrong |= {"--momentum": args.momentum, "--dampening": args.dampening, "--nesterov": args.nesterov}
     for option, given in wrong.items():
         if given:
             raise UsageError(f"{option} is no option of --optimizer {args.optimizer}")
@@ -176,7 +172,7 @@ def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
     if sgd:
         moment = {"momentum": args.momentum, "dampening": args.dampening, "nesterov": args.nesterov}
         return SGD(parameters, **moment, **common)
-    common["betas"] = tuple(args.betas)
+    common["betas"] = tuple(args.betas or (0.9, 0.999))
     if args.eps is not None:
         common["eps"] = args.eps
     if lamb:

@@ -114,7 +114,7 @@ def fsck(
 def _head(source: Source, origin: str | None, keys: Sequence[VerifierKey] | None) -> Checkpoint:
     data = source.read(CHECKPOINT, MAX_NOTE_BYTES)
     if data is None:
-        raise DamageError(CHECKPOINT, None, "a signed checkpoint", "no file")
+        raise DamageError(CHECKPOINT, None, "the signed checkpoint that zk-ledger --tiles publishes", "no file")
     try:
         head = parse_checkpoint(note_text(data))
         if keys is not None:

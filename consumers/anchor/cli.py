@@ -8,10 +8,10 @@ import sys
 
 from anchor import open_anchor
 from consumers.anchor.runner import AnchorRunner
-from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
+from consumers.options import Idle, Reporter, add_common, add_origin, announce, log_url, policy_of
 from schemas.events import Role
 from schemas.wire import open_event_log
-from zk_autograd.cli import run_command
+from zk_autograd.cli import command_parser, run_command
 from zk_autograd.home import Home
 
 _EPILOG = """examples:
@@ -23,12 +23,11 @@ _EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-anchor``."""
-    p = argparse.ArgumentParser(
-        prog="zk-anchor",
-        description="Compare checkpoints, ledger and anchor; raise the anchor's counter for each new checkpoint; "
+    p = command_parser(
+        "zk-anchor",
+        "Compare checkpoints, ledger and anchor; raise the anchor's counter for each new checkpoint; "
         "publish the receipt. Ends with an error if they disagree: someone rolled a log back.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EPILOG,
     )
     add_common(p)
     p.add_argument("--anchor", metavar="URI", help="where to anchor (default: file:HOME/anchor, for development only)")
@@ -37,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="make the anchor if it is not there, print its identity (for policies and sampled runs), and end",
     )
-    p.add_argument(
-        "--origin", default="zk-autograd/ledger", help="the log's name in its checkpoints (default: %(default)s)"
-    )
+    add_origin(p)
     return p
 
 

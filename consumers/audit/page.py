@@ -13,6 +13,7 @@ import html
 import os
 import tempfile
 from bisect import bisect_right
+from datetime import UTC, datetime
 from pathlib import Path
 
 from consumers.audit.collect import Collected
@@ -39,7 +40,9 @@ main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 4rem}h1{font-size:1.4rem}
 th,td{text-align:left;vertical-align:top;padding:.4rem .6rem;border-bottom:1px solid var(--line)}
 th{font-weight:600}td.n,th.n{text-align:right}.soft{color:var(--soft)}
 .note{background:var(--card);border-left:.3rem solid var(--line);padding:.7rem 1rem;margin:1rem 0}
-pre{background:var(--card);padding:1rem;white-space:pre-wrap}dt{font-weight:600}dd{margin:0 0 .6rem}
+.note p{margin:.3rem 0 0}.warn{background:var(--openbg);border-color:var(--open)}.warn b{color:var(--open)}
+pre{background:var(--card);padding:1rem;white-space:pre-wrap}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.3rem 1.2rem}dt{font-weight:600}dd{margin:0}
 @media print{details{display:none}}
 """
 
@@ -51,6 +54,11 @@ _WORDS = {
     ),
     2: ("open", "Could not be checked", "Nothing is shown to be wrong, and not everything could be checked."),
 }  # fmt: skip
+_DEVELOPMENT = {
+    "SIMULATED": "A key made for tests vouches for the signing keys: no protected hardware was shown to hold them.",
+    "DEV SRS": "The proof system's parameters are local, and not those of a public ceremony: who made them can forge "
+    "proofs.",
+}
 _MARKS = {
     Status.PASSED: ("good", "passed"),
     Status.VIOLATED: ("bad", "does not hold"),
@@ -77,14 +85,15 @@ def _t(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def page(out: Audit, found: Collected, name: str) -> str:
-    """The whole document."""
+def page(out: Audit, found: Collected, name: str, made: datetime | None = None) -> str:
+    """The whole document; ``made`` is when (default: now)."""
     kind, word, sentence = _WORDS[out.exit_code]
     if out.exit_code == 0 and not (out.chain and out.chain.finished):
         word = "Sound so far"
     if out.exit_code == 0 and out.trusted:
         sentence += " Where the policy names none, the log's own word was taken: see below."
-    summary = as_text(out, name).splitlines()[-1].removeprefix("verdict: ")
+    summary = as_text(out, name).splitlines()[-1].removeprefix("verdict: ").partition(": ")[2]
+    when = f"{made or datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     style = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
     return f"""<!doctype html>
@@ -100,10 +109,12 @@ def page(out: Audit, found: Collected, name: str) -> str:
 <body>
 <main>
 <h1>Audit of the training run “{_t(name or "(no name)")}”</h1>
-<p class="soft"><code>{_t(out.run_id.hex())}</code></p>
+<p class="soft">Made {_t(when)}, of the run with the id <code>{_t(out.run_id.hex())}</code></p>
+<p>A model was trained in steps, and a record of each step was published. This page says whether that record holds, as
+far as the auditor's program could check it.</p>
 <section class="verdict {kind}"><b>{_t(word)}</b><p>{_t(sentence)}</p><p>{_t(summary)}</p></section>
-<p class="note">{_t(NOT_PROVEN)}</p>
 {_insecure(out)}
+<section class="note"><b>What no audit of this kind can say</b><p>{_t(NOT_PROVEN)}</p></section>
 {_run(out)}
 {_checks(out)}
 {_steps(out, found)}
@@ -121,8 +132,9 @@ def _insecure(out: Audit) -> str:
     insecure = sorted(c for c in out.classes if c in {"SIMULATED", "DEV SRS"})
     if not insecure:
         return ""
-    text = f"Development evidence ({', '.join(insecure)}): it shows who vouches, not what hardware did."
-    return f'<p class="note open">{_t(text)}</p>'
+    text = f"Development evidence ({', '.join(insecure)}): for trying things out, not to rely on."
+    lines = "".join(f"<p>{_t(_DEVELOPMENT[c])}</p>" for c in insecure)
+    return f'<section class="note warn"><b>{_t(text)}</b>{lines}</section>'
 
 
 def _run(out: Audit) -> str:
@@ -131,10 +143,13 @@ def _run(out: Audit) -> str:
     start = chain.start
     rows = [
         ("Rule", start.optimizer),
-        ("Size", f"{start.shards} part(s) of {start.shard_size} numbers"),
+        ("Size", f"{_count(start.shards, 'part')} of {start.shard_size:,} numbers"),
         ("Steps", f"{len(chain.steps)}, {'finished' if chain.finished else 'still going on'}"),
-        ("Steps proven", f"{out.proven} ({out.proofs_verified} proofs verified in this audit)"),
-        ("Ledger", f"{out.size} entries"),
+        (
+            "Steps proven" if out.spot is None else "Steps with proofs",
+            f"{out.proven} ({_count(out.proofs_verified, 'proof')} verified in this audit)",
+        ),
+        ("Ledger", _count(out.size, "entry", "entries")),
     ]
     if out.spot is not None:
         part = ": never called sound" if out.spot.picked < out.spot.total else ""
@@ -143,6 +158,10 @@ def _run(out: Audit) -> str:
         text = f"of each step {out.sampling.count} of {out.sampling.shards} parts were drawn and had to be proven"
         rows.append(("Sampled", text))
     return f"<h2>The run</h2><dl>{''.join(f'<dt>{_t(a)}</dt><dd>{_t(b)}</dd>' for a, b in rows)}</dl>"
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def _checks(out: Audit) -> str:
@@ -176,17 +195,18 @@ def _steps(out: Audit, found: Collected) -> str:
     for step in shown:
         event, leaf = chain.steps[step - 1].event, leaves.get(step)
         of = len(anchored) - bisect_right(anchored, leaf) if leaf is not None else 0
+        by = f"by {_count(of, 'counter')}" if of else "no"
         rows.append(
             f'<tr><td class="n">{step}</td><td class="n">{_t(", ".join(f"{r:g}" for r in event.rates))}</td>'
             f"<td>{'yes' if step in out.accepted else 'no'}</td><td>{'no' if leaf is None else f'entry {leaf}'}</td>"
-            f"<td>{_t(f'by {of}') if of else 'no'}</td><td><code>{_t(event.state_root.hex()[:16])}…</code></td></tr>"
+            f"<td>{_t(by)}</td><td><code>{_t(event.state_root.hex()[:16])}…</code></td></tr>"
         )
     cut = f"<p>Steps {half + 1} to {count - half} are left out of this table.</p>" if count > _STEPS else ""
     proven = "Proofs hold" if out.spot is None else "Proofs in place"
     return (
         f'<h2>Its steps</h2>{cut}<div class="scroll"><table><thead><tr><th class="n">Step</th>'
         f'<th class="n">Learning rate</th><th>{proven}</th><th>In the ledger</th><th>Anchored</th>'
-        f"<th>State after it</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<th>Fingerprint of the state after it</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

@@ -8,15 +8,14 @@ from contextlib import ExitStack
 
 from consumers.ledger.runner import LedgerRunner
 from consumers.ledger.snapshot import path_of
-from consumers.ledger.tools import ORIGIN, add_tools, run_fsck, run_rebuild
+from consumers.ledger.tools import add_tools, open_place, run_fsck, run_rebuild
 from consumers.ledger.witnesses import Cosigners
-from consumers.options import Idle, Reporter, add_common, announce, log_url, policy_of
+from consumers.options import Idle, Reporter, add_common, add_origin, announce, log_url, policy_of
 from consumers.verifying import Verifiers
 from ledger.note import VerifierKey
 from schemas.events import Role
 from schemas.wire import open_event_log
-from tiles import open_store
-from zk_autograd.cli import run_command
+from zk_autograd.cli import command_parser, run_command
 from zk_autograd.home import Home
 from zk_autograd.proofs.store import CircuitStore
 
@@ -30,16 +29,15 @@ _EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-ledger``."""
-    p = argparse.ArgumentParser(
-        prog="zk-ledger",
-        description="Verify every proof, append steps in order once all their shards are proven, sign a checkpoint per "
+    p = command_parser(
+        "zk-ledger",
+        "Verify every proof, append steps in order once all their shards are proven, sign a checkpoint per "
         "batch, and have it cosigned by the witnesses that the policy names. One instance writes; a second one takes "
         "over and the first ends.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EPILOG,
     )
     add_common(p)
-    p.add_argument("--origin", default=ORIGIN, help="the log's name in its checkpoints (default: %(default)s)")
+    add_origin(p)
     p.add_argument(
         "--tiles", metavar="DIR|URL", help="publish the log as C2SP tiles to a folder or s3://bucket/prefix, too"
     )
@@ -56,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         log = stack.enter_context(open_event_log(log_url(args)))
         verify = stack.enter_context(Verifiers())
-        tiles = stack.enter_context(open_store(args.tiles)) if args.tiles else None
+        tiles = stack.enter_context(open_place(args)) if args.tiles else None
         announce(log, home, Role.LEDGER, key, "zk-ledger-announce")
         circuits = CircuitStore(home.path, policy.circuits)
         snapshot = path_of(home.path / "snapshots", args.origin, log.url) if tiles else None
@@ -68,10 +66,12 @@ def _run(args: argparse.Namespace) -> int:
             vkey = str(VerifierKey(args.origin, key.public_key))
             report(f"ledger {args.origin} at size {runner.tree.size}, log {log.url}", size=runner.tree.size)
             report(f"checkpoints verify under {vkey}", key=vkey)
-            idle = Idle(args.idle_exit)
+            idle, taken = Idle(args.idle_exit), 0
             while not idle.over:
-                if runner.run_once(timeout=0.5):
+                runner.run_once(timeout=0.5)
+                if runner.taken != taken:  # also proofs of steps that are not whole yet
                     idle.worked()
+                taken = runner.taken
         finally:
             runner.close()
         report(

@@ -79,6 +79,8 @@ class LedgerRunner:
         self._proofs = self._reader("proofs")
         self._anchors: Reader | None = None  # while no sampled run is there
         self._unsaved, self._saved_at = 0, time.monotonic()
+        self.taken = 0
+        """Records that were taken from the topics, whether they made an entry or not."""
 
     def _reader(self, topic: str) -> Reader:
         return self.log.reader([topic], {place: n for place, n in self._at.offsets.items() if place[0] == topic})
@@ -182,6 +184,7 @@ class LedgerRunner:
 
     def _take(self, record: Record, entries: list[Entry], refused: list[tuple[Record, object]]) -> None:
         self._unsaved += 1
+        self.taken += 1
         try:
             opened = self._at.open(record)
             if isinstance(opened.event, ProofAttached):

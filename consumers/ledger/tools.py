@@ -16,24 +16,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from consumers.ledger.history import Voice
 from consumers.ledger.rebuild import rebuild
-from consumers.options import Reporter, log_url
+from consumers.options import Reporter, add_log, add_origin, log_url
 from ledger.note import VerifierKey
 from ledger.order import Order
 from ledger.tiles import MAX_ENTRY_BYTES
 from schemas.codec import decode
 from schemas.topics import TOPICS
 from schemas.wire import open_event_log
-from tiles import open_source, open_store
+from tiles import Store, open_source, open_store
 from tiles.fsck import DamageError, fsck
+from zk_autograd.cli import HelpFormatter, add_home
 from zk_autograd.errors import UsageError
-from zk_autograd.home import Home, default_home
+from zk_autograd.home import Home
 from zk_autograd.policy import load_policy
 from zk_autograd.tee.keys import load_signing_key
 
 if TYPE_CHECKING:
     from ledger.entries import Entry
 
-ORIGIN = "zk-autograd/ledger"
 EXIT_DAMAGED = 1
 
 _FSCK = """examples:
@@ -58,7 +58,7 @@ def add_tools(p: argparse.ArgumentParser) -> None:
         description="Re-read every entry and every tile of a published log, from a folder, a bucket or a URL, and "
         "compare them with each other and with the signed checkpoint. Memory does not grow with the log.",
         epilog=_FSCK,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     check.add_argument("place", metavar="DIR|URL", help="folder, s3://bucket/prefix, https://… or http://…")
     check.add_argument("--key", action="append", default=[], metavar="VKEY", help="a key of the log: name+id+base64")
@@ -70,17 +70,13 @@ def add_tools(p: argparse.ArgumentParser) -> None:
         description="Publish what the topics ledger and checkpoints hold: to an empty place, or one that is behind. "
         "The files are those that zk-ledger --tiles writes, to the byte.",
         epilog=_REBUILD,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     make.add_argument("--tiles", required=True, metavar="DIR|URL", help="folder or s3://bucket/prefix to publish to")
-    make.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
+    add_log(make)
     for command in (check, make):
-        command.add_argument(
-            "--origin", default=ORIGIN, help="the log's name in its checkpoints (default: %(default)s)"
-        )
-        command.add_argument(
-            "--home", type=Path, default=default_home(), help="folder of keys (default: $ZK_HOME or ~/.zk-autograd)"
-        )
+        add_origin(command)
+        add_home(command, "keys")
         command.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -126,7 +122,7 @@ def run_rebuild(args: argparse.Namespace) -> int:
     key = load_signing_key(path)
     with (
         open_event_log(log_url(args), create=False) as log,
-        open_store(args.tiles) as store,
+        open_place(args) as store,
         _bar(args.json, "reading entries") as progress,
     ):
         voice = Voice(log, key.public_key, key.key_id, args.origin, Reporter(args.json))
@@ -137,6 +133,16 @@ def run_rebuild(args: argparse.Namespace) -> int:
     else:
         print(f"{name}: published up to size {has:,} (before: {had:,})")
     return 0
+
+
+def open_place(args: argparse.Namespace) -> Store:
+    """Where to publish; UsageError if the home lies in it: whoever serves that folder would serve its secret keys."""
+    if "://" not in args.tiles and Path(args.home).resolve().is_relative_to(Path(args.tiles).resolve()):
+        raise UsageError(
+            f"--tiles {args.tiles}: the home {args.home} with its secret keys is in there, and this folder is for "
+            "everybody to read: give a folder of the log's own"
+        )
+    return open_store(args.tiles)
 
 
 def _keys(args: argparse.Namespace) -> list[VerifierKey] | None:

@@ -18,7 +18,7 @@ from consumers.prover.worker import DRAW_LIMIT, Worker
 from consumers.steps_view import StepsView
 from schemas.events import Role
 from schemas.wire import open_event_log
-from zk_autograd.cli import run_command
+from zk_autograd.cli import command_parser, run_command
 from zk_autograd.errors import UsageError
 from zk_autograd.home import Home
 from zk_autograd.proofs.base import Limits
@@ -34,12 +34,10 @@ _EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-prove``."""
-    p = argparse.ArgumentParser(
-        prog="zk-prove",
-        description="Take encrypted witnesses, prove each, publish the proofs. Several provers share one "
-        "consumer group.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = command_parser(
+        "zk-prove",
+        "Take encrypted witnesses, prove each, publish the proofs. Several provers share one consumer group.",
+        _EPILOG,
     )
     add_common(p)
     p.add_argument(

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from consumers.options import ORIGIN
 from ledger.checkpoint import Checkpoint, verify_checkpoint
 from ledger.cose import MAX_BYTES
 from ledger.note import VerifierKey
@@ -20,9 +21,6 @@ from zk_autograd.errors import DecodeError, UsageError, VerificationError
 from zk_autograd.files import read_capped
 from zk_autograd.note_keys import WitnessKey
 from zk_autograd.policy import Policy, Witnesses, load_policy
-
-ORIGIN = "zk-autograd/ledger"
-"""The name of a log whose operator chose none."""
 
 _ENTRIES = (RunOpened, StepRecorded, StepProven, EpochClosed, RunClosed)
 
@@ -92,6 +90,11 @@ def _receipt(args: argparse.Namespace, data: bytes, keys: list[VerifierKey]) -> 
         if not args.since:
             raise UsageError("a receipt of consistency: give the proof file that you hold of the older tree (--since)")
         old = _checkpoint_of(args.since, args.origin, keys)
+        if old.size != receipt.first:
+            raise UsageError(
+                f"{args.since}: its checkpoint is of {old.size} entries, and the receipt goes on from {receipt.first}: "
+                f"give a file that was made at size {receipt.first}, or ask for a receipt that extends {old.size}"
+            )
         receipt, root = verify_consistency_receipt(data, old.size, old.root, args.origin, public_key)
         return {"proves": "consistency", "old_size": old.size, "size": receipt.size, "root": root.hex(), "quorum": 0}
     if not args.entry:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
-from consumers.options import add_reading
-from consumers.receipt.checking import ORIGIN, check
+from consumers.options import ORIGIN, add_origin, add_reading
+from consumers.receipt.checking import check
 from consumers.receipt.making import extend, make
-from zk_autograd.cli import run_command
+from zk_autograd.cli import HelpFormatter, command_parser, run_command
 
 _EPILOG = """examples:
   zk-receipt make 3 --run my-run --out proofs          step 3 of the run, as a C2SP proof file
@@ -28,12 +29,11 @@ _CHECK = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-receipt``."""
-    p = argparse.ArgumentParser(
-        prog="zk-receipt",
-        description="Proofs that an entry is in the ledger, in one file that verifies offline: C2SP tlog-proof, or "
+    p = command_parser(
+        "zk-receipt",
+        "Proofs that an entry is in the ledger, in one file that verifies offline: C2SP tlog-proof, or "
         "COSE receipts (RFC 9942).",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EPILOG,
     )
     commands = p.add_subparsers(dest="command", required=True, metavar="make|extend|check")
     one = commands.add_parser("make", help="a proof for each of some entries", description="One file per entry.")
@@ -51,10 +51,8 @@ def parser() -> argparse.ArgumentParser:
     for made in (one, more):
         add_reading(made, policy="HOME/policy.json", output="one JSON object per file")
         made.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where to (default: here)")
-        _origin(made)
-    c = commands.add_parser(
-        "check", help="check a file, offline", epilog=_CHECK, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        add_origin(made)
+    c = commands.add_parser("check", help="check a file, offline", epilog=_CHECK, formatter_class=HelpFormatter)
     c.add_argument("file", type=Path, metavar="FILE", help="proof file or COSE receipt")
     c.add_argument("--policy", type=Path, metavar="FILE", help="whose signatures count: ledger_keys, witnesses")
     c.add_argument("--key", action="append", default=[], help="without --policy: the log's key, as zk-ledger prints it")
@@ -69,15 +67,10 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _origin(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--origin", default=ORIGIN, help="the log's name in its checkpoints (default: %(default)s)")
-
-
 def _count(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise ValueError(text)
-    return value
+    if not re.fullmatch("[0-9]{1,19}", text, re.ASCII) or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, got {text[:40]!r}")
+    return int(text)
 
 
 def _run(args: argparse.Namespace) -> int:

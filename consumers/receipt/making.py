@@ -45,6 +45,11 @@ def extend(args: argparse.Namespace) -> int:
     """``zk-receipt extend``: a COSE receipt that the log still begins with its first entries."""
     report, shelf = Reporter(args.json), _shelf(args)
     key, size = _ledger_key(args, shelf), shelf.checkpoint.size
+    if not 1 <= args.old_size < size:
+        raise UsageError(
+            f"extend: the newest checkpoint is of {size} entries, so expected an older size from 1 to {size - 1}, "
+            f"got {args.old_size}"
+        )
     data = consistency_receipt(shelf.tree, args.old_size, size, args.origin, key.sign, key.public_key)
     _write(args, report, f"from-{args.old_size}-to-{size}.cose", data, shelf, None)
     return 0

@@ -55,7 +55,10 @@ class Shelf:
     def _run(self, wanted: str) -> bytes:
         found = sorted(i for i, name in self.runs.items() if name == wanted or i.hex().startswith(wanted.lower()))
         if len(found) != 1:
-            raise UsageError(f"{len(found) or 'no'} runs {wanted[:64]!r} in this log: give more digits of the run's id")
+            listed = "".join(f"\n  {i.hex()}  {name}" for i, name in sorted(self.runs.items())[:20]) or " none"
+            raise UsageError(
+                f"{f'{len(found)} runs' if found else 'no run'} {wanted[:64]!r} in this log; it holds:{listed}"
+            )
         return found[0]
 
     def require(self, index: int) -> None:

@@ -9,12 +9,35 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from zk_autograd.errors import ZkAutogradError
+from zk_autograd.home import default_home
 
 EXIT_ERROR = 2
 """Never 1: that is an auditor's "violated"."""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps descriptions, and leaves examples (what has several lines) as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
+def command_parser(prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """A command's parser: what it does, then its options, then examples and exit codes."""
+    return argparse.ArgumentParser(prog=prog, description=description, epilog=epilog, formatter_class=HelpFormatter)
+
+
+def add_home(p: argparse.ArgumentParser, holds: str = "keys and circuits") -> None:
+    """``--home``."""
+    p.add_argument(
+        "--home", type=Path, default=default_home(), help=f"folder of {holds} (default: $ZK_HOME or ~/.zk-autograd)"
+    )
 
 
 def run_command(

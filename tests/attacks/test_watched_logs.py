@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,10 @@ from consumers.audit import watch
 from consumers.audit.cli import TOOLS, main
 from consumers.audit.proofs import Job, Verdict
 from consumers.audit.watch import Alarm, Watch
-from schemas.events import RunFinished, RunOpened, StepCommitted
+from schemas.events import ProofAttached, RunFinished, RunOpened, StepCommitted
+from schemas.signing import decode_unverified
 from tests.consumers.test_audit_collect import cut_back
-from tests.support.forge import Case
+from tests.support.forge import Case, flipped
 from tests.support.pipeline import ORIGIN
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit
@@ -187,6 +189,37 @@ def test_the_command_ends_when_the_run_is_sound_and_with_an_alarm_when_it_is_not
         assert json.loads(lines[-1])["alarms"][0]["kind"] == "violated"
     else:
         assert any(line.startswith("ALARM violated: check 3") for line in lines)
+
+
+def test_the_command_verifies_each_proof_once_and_a_false_one_is_an_alarm(
+    case: Case, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing stands in for the verifier here: its processes, the batches and EZKL are the real ones."""
+    asked: list[int] = []
+    real = watch.verify_all
+
+    def counting(circuit: Circuit, jobs: Sequence[Job], *more: Any) -> list[Verdict]:
+        asked.append(len(jobs))
+        return real(circuit, jobs, *more)
+
+    go_on = cut_back(case)
+    monkeypatch.setattr(watch, "verify_all", counting)
+    monkeypatch.setattr(watch.time, "sleep", lambda _: go_on())
+    words = ["watch", "--home", str(case.sound.home.path), "--log", case.log.url, "--run", "run", "--dev"]
+    assert main([*words, "--interval", "0"]) == 0
+    assert [n for n in asked if n] == [2, 4]
+    record = case.proofs()[3, 0]
+    event = decode_unverified("proofs", record.value).event
+    assert isinstance(event, ProofAttached)
+    forged = replace(event, proof=flipped(event.proof, len(event.proof) - 5))
+    story = case.story()
+    story.proofs[3, 0] = forged
+    case.retell(story)
+    capsys.readouterr()
+    assert main([*words, "--interval", "0", "--json"]) == 1
+    (alarm, *_) = json.loads(capsys.readouterr().out.splitlines()[-1])["alarms"]
+    assert alarm["kind"] == "violated"
+    assert "check 5" in alarm["text"]
 
 
 def test_the_command_ends_in_time_and_says_what_a_wrong_use_is(

@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def found_in(case: Case) -> Collected:
 
 
 def paged(case: Case, name: str = "run") -> str:
-    return page(case.audit(), found_in(case), name)
+    return page(case.audit(), found_in(case), name, datetime(2026, 11, 26, 9, 5, tzinfo=UTC))
 
 
 def assert_inert(text: str) -> Parsed:
@@ -95,7 +96,9 @@ def test_the_page_of_a_sound_run(case: Case) -> None:
     assert "Not proven: that the gradients came from the declared data" in parsed.words
     assert parsed.tags.count("tr") == 1 + len(TITLES) + 1 + 3 + 1 + 1
     assert "entry 3" in parsed.words
-    assert "Development evidence (DEV SRS, SIMULATED)" in parsed.words
+    assert "Development evidence (DEV SRS, SIMULATED): for trying things out, not to rely on" in parsed.words
+    assert "who made them can forge proofs" in parsed.words
+    assert "Made 2026-11-26 09:05 UTC" in parsed.words
 
 
 def test_a_violation_is_said_with_its_finding(case: Case) -> None:

@@ -63,6 +63,30 @@ def test_a_second_audit_verifies_nothing_again(
     assert stat.S_IMODE((home / "audit" / "verdicts.key").stat().st_mode) == 0o600
 
 
+def test_proofs_are_really_verified_once_and_a_false_one_each_time(
+    case: Case, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing stands in for the verifier here: its processes, the batches and EZKL are the real ones."""
+    asked: list[int] = []
+    real = cli.verify_all
+
+    def counting(circuit: Circuit, jobs: Sequence[Job], *more: Any) -> list[Verdict]:
+        asked.append(len(jobs))
+        return real(circuit, jobs, *more)
+
+    monkeypatch.setattr(cli, "verify_all", counting)
+    first, second = (audited(case, home, capsys, "--resume") for _ in range(2))
+    assert [first["exit_code"], second["exit_code"], second["proofs_remembered"]] == [0, 0, 6]
+    story = case.story()
+    proof = story.proofs[2, 1]
+    story.proofs[2, 1] = replace(proof, proof=flipped(proof.proof, len(proof.proof) - 5))
+    case.retell(story)
+    false = [audited(case, home, capsys, "--resume") for _ in range(2)]
+    assert [f["exit_code"] for f in false] == [1, 1]
+    assert "step 2, shard 1: proof: refused by the verifier" in str(false[0]["checks"][5]["findings"])
+    assert [n for n in asked if n] == [6, 1, 1]
+
+
 def test_without_it_nothing_is_remembered_or_written(
     case: Case, home: Path, asked: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:

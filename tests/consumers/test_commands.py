@@ -174,6 +174,14 @@ def wrong_uses() -> dict[str, tuple[list[str], str]]:
             ["zk-anchor", "--home", "{home}", "--log", "{log}", "--anchor", "gopher:x"],
             "expected one of the schemes",
         ),
+        "tiles over the secret keys": (
+            ["zk-ledger", "--home", "{home}", "--log", "{log}", "--tiles", "{home}/.."],
+            "with its secret keys is in there",
+        ),
+        "tiles made anew over the secret keys": (
+            ["zk-ledger", "rebuild", "--home", "{home}", "--log", "{log}", "--tiles", "{home}"],
+            "with its secret keys is in there",
+        ),
         "another ledger's origin": (
             ["zk-ledger", "--home", "{home}", "--log", "{log}", "--origin", "other.example/log", "--idle-exit", "0"],
             "not this ledger's",

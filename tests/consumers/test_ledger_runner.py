@@ -297,3 +297,19 @@ def test_a_run_that_the_policy_does_not_allow_never_enters(case: Case, fresh: Ca
     made.run()
     assert made.written()["ledger"] == []
     assert "not one that the policy allows" in made.letters()[-1].reason
+
+
+def test_proofs_that_make_no_entry_yet_are_work_too(case: Case, fresh: Callable[[], Fresh]) -> None:
+    """Or ``--idle-exit`` would end a ledger in the middle of a run whose steps are many shards."""
+    made, records = fresh(), honest(case)
+    made.append(*(r for r in records if r.topic == "steps"))
+    with open_event_log(made.log.url) as log:
+        runner = case.ledger(log)
+        runner.run_once(timeout=0.0)
+        before = runner.taken
+        made.append(case.proofs()[3, 1])
+        assert runner.run_once(timeout=0.0) == []
+        assert runner.taken == before + 1
+        runner.run_once(timeout=0.0)
+        assert runner.taken == before + 1
+        runner.close()

@@ -151,6 +151,12 @@ def test_the_log_is_shown_to_begin_with_what_one_knows(case: Case, run: Run, key
     assert run("check", *words)[0] == 2
     code, said = run("check", *words, "--since", case.folder / "old")
     assert (code, said.strip()) == (0, f"HOLDS: the log {ORIGIN} of 5 entries begins with its first 2 as you know them")
+    newest = case.log.opened("checkpoints")[-1][1].event
+    assert isinstance(newest, CheckpointIssued)
+    (case.folder / "newer").write_text(newest.note)
+    code, said = run("check", *words, "--since", case.folder / "newer")
+    assert code == 2
+    assert "its checkpoint is of 5 entries, and the receipt goes on from 2" in said
     forked = case.insider.checkpoint([b"a", b"b"])
     case.log.replace(records[0], forked)
     event = case.log.opened("checkpoints")[0][1].event
@@ -190,9 +196,9 @@ def test_a_proof_carries_its_quorum(case: Case, run: Run, key: str) -> None:
     [
         (("make", 5), "covers 5 entries"),
         (("make", 9, "--run", "run"), "no entry for step 9"),
-        (("make", 1, "--run", "nobody"), "no runs 'nobody'"),
         (("make", 1, "--origin", "x"), "no checkpoint of x"),
-        (("extend", 5), "empty path"),
+        (("extend", 5), "expected an older size from 1 to 4, got 5"),
+        (("extend", 0), "expected an older size from 1 to 4, got 0"),
         (("check", "nowhere", "--key", "KEY"), "nowhere: No such file"),
         (("check", "x"), "either --policy FILE"),
         (("check", "x", "--key", "nonsense"), "verifier key: expected"),
@@ -205,6 +211,15 @@ def test_a_wrong_use_is_said_in_a_line(case: Case, run: Run, key: str, words: tu
     assert code == 2
     assert reason in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_run_that_is_not_there_is_said_with_those_that_are(case: Case, run: Run) -> None:
+    code, said = run("make", 1, "--run", "nobody")
+    assert code == 2
+    assert said.splitlines() == [
+        "zk-receipt: no run 'nobody' in this log; it holds:",
+        f"  {case.run_id.hex()}  run",
+    ]
 
 
 def test_help_shows_an_example() -> None:

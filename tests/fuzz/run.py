@@ -44,7 +44,9 @@ def fuzz(name: str, seconds: int, folder: Path) -> tuple[int, str]:
 def _in_this_process(words: list[str]) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["schemas", "ledger", "anchor", "zk_autograd", "json"]):
+    with atheris.instrument_imports(
+        include=["schemas", "ledger", "anchor", "consumers.audit.container", "zk_autograd", "json"]
+    ):
         from tests.fuzz.targets import TARGETS
     atheris.Setup([sys.argv[0], *words[1:]], TARGETS[words[0]])
     atheris.Fuzz()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from anchor.file_record import Record
+from anchor.file_record import Record as AnchorRecord
+from consumers.audit import container
 from ledger import cose
 from ledger.note import add_signatures
 from ledger.receipt import consistency_receipt, inclusion_receipt
@@ -34,6 +37,7 @@ from tests.ledger.signing import (
     text_of,
 )
 from tests.support.events import SAMPLES, TOPIC_OF, KeySigner
+from zk_autograd.eventlog.base import Record
 from zk_autograd.policy import Policy, Witnesses
 from zk_autograd.proofs.witness import encoded_bytes
 from zk_autograd.statement import STATEMENTS
@@ -117,7 +121,7 @@ def _paths() -> Iterator[bytes]:
 
 
 def _anchor_records() -> Iterator[bytes]:
-    yield Record(bytes(32), 1, 5, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32, bytes(32)).encode()
+    yield AnchorRecord(bytes(32), 1, 5, b"\x01" * 32, b"\x02" * 32, b"\x03" * 32, bytes(32)).encode()
 
 
 def _verifying_keys() -> Iterator[bytes]:
@@ -144,6 +148,28 @@ def _witnesses() -> Iterator[bytes]:
         )
 
 
+def _bundles() -> Iterator[bytes]:
+    """Whole, and without their last frame, which the target then adds."""
+    for count, files in ((0, False), (1, True), (3, True)):
+        out = io.BytesIO()
+        writer = container.Writer(out)
+        writer.run(b"r" * 32)
+        for number, (topic, _) in enumerate(container.PARTS):
+            writer.part(number, 2)
+            for partition, offset in ((0, 0), (0, 3), (1, 1))[:count]:
+                record = Record(topic, partition, offset, b"", b"value" * offset, 0)
+                writer.framed(io.BytesIO(container.record_frame(record)))
+        if files:
+            writer.circuit(b"c" * 32)
+            with tempfile.TemporaryDirectory() as folder:
+                for name in container.FILES:
+                    (Path(folder) / name).write_bytes(name.encode())
+                    writer.file(name, Path(folder) / name)
+        yield out.getvalue()
+        writer.end()
+        yield out.getvalue()
+
+
 SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "events": _events,
     "envelopes": _envelopes,
@@ -161,6 +187,7 @@ SEEDS: dict[str, Callable[[], Iterator[bytes]]] = {
     "verifying-keys": _verifying_keys,
     "zk-proofs": _zk_proofs,
     "witnesses": _witnesses,
+    "bundles": _bundles,
 }
 assert SEEDS.keys() == TARGETS.keys()
 

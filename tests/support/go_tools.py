@@ -19,6 +19,9 @@ TESSERA_LOG = "github.com/transparency-dev/tessera/cmd/examples/posix-oneshot@v1
 X_MOD = "golang.org/x/mod@v0.30.0"
 """Go's own reader of tiled logs (BSD licence)."""
 
+MLDSA = "filippo.io/mldsa@v1.0.0"
+"""ML-DSA of Go's own cryptographic module (BSD licence)."""
+
 _SECONDS = 400
 
 

@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from zk_autograd.cli import run_command
+from zk_autograd.cli import add_home, command_parser, run_command
 from zk_autograd.errors import UsageError
-from zk_autograd.home import Home, default_home
+from zk_autograd.home import Home
 from zk_autograd.proofs import DEFAULT_SYSTEM, proof_system
 from zk_autograd.proofs.base import PROFILES
 from zk_autograd.proofs.store import export_circuit, make_circuit
@@ -25,12 +25,11 @@ _EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-setup``."""
-    p = argparse.ArgumentParser(
-        prog="zk-setup",
-        description="Make a circuit: settings, compiled circuit and keys in a folder named by their hash, the circuit "
+    p = command_parser(
+        "zk-setup",
+        "Make a circuit: settings, compiled circuit and keys in a folder named by their hash, the circuit "
         "id. Tests both ends of its look-up table and one proof before keeping it.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EPILOG,
     )
     p.add_argument("--optimizer", choices=sorted(STATEMENTS), default="adam", help="the rule to prove (default: adam)")
     p.add_argument(
@@ -48,12 +47,7 @@ def parser() -> argparse.ArgumentParser:
         "--export", nargs=2, metavar=("ID", "FOLDER"),
         help="copy what an auditor needs of this circuit, without the proving key, into FOLDER, to be used as --home",
     )  # fmt: skip
-    p.add_argument(
-        "--home",
-        type=Path,
-        default=default_home(),
-        help="folder of keys and circuits (default: $ZK_HOME or ~/.zk-autograd)",
-    )
+    add_home(p)
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
 
