@@ -152,12 +152,12 @@ class RunChain:
             raise VerificationError(f"{where}: comes after the run's end")
         # 3. predecessor
         if event.previous != self._head:
-            if any(opened.event_id == s.event_id for s in self.steps.kept):
+            if self.steps.holds(opened.event_id):
                 raise VerificationError(f"{where}: repeated")
             if isinstance(event, StepCommitted) and event.step <= self.steps.forgotten:
                 raise VerificationError(f"{where}: repeated, or forks the chain: this step entered long ago")
-            known = {self.run_id, *(s.event_id for s in self.steps.kept)}
-            kind = "forks the chain" if event.previous in known else "leaves a gap"
+            known = event.previous == self.run_id or self.steps.holds(event.previous)
+            kind = "forks the chain" if known else "leaves a gap"
             raise VerificationError(
                 f"{where}: {kind}: expected predecessor {self._head.hex()[:12]}, got {event.previous.hex()[:12]}"
             )

@@ -44,6 +44,10 @@ class Steps:
         """Takes the next step."""
         self.kept.append(opened)
 
+    def holds(self, event_id: bytes) -> bool:
+        """Whether one of those that are kept has this id."""
+        return any(opened.event_id == event_id for opened in self.kept)
+
     def state_root(self, step: int) -> bytes:
         """The state root after a step that is kept, or of which the root is."""
         return self.roots[step] if step in self.roots else self[step - 1].event.state_root
