@@ -25,6 +25,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from schemas import quick
+from schemas.avro import SCHEMAS
 from schemas.codec import decode, encode
 from schemas.events import EnclaveAttested, Event, Signed
 from schemas.text import brief
@@ -176,6 +177,16 @@ def verify_decoded(topic: str, decoded: Opened[E], public_key: bytes) -> Opened[
     return decoded
 
 
+def verify_body(topic: str, body: bytes, signature: bytes, public_key: bytes) -> None:
+    """``signature`` is one over ``body`` for ``topic`` under ``public_key``.
+
+    Raises:
+        VerificationError: it is not, or the key is of small order.
+        UsageError: there is no such topic.
+    """
+    _verify(topic, Signed(body, key_id(public_key), signature), public_key)
+
+
 def open_introduction(topic: str, value: bytes) -> Opened[EnclaveAttested]:
     """The introduction in ``value``, signed with the key that it introduces.
 
@@ -216,6 +227,12 @@ def decode_unverified(topic: str, value: bytes) -> Opened[Event]:
         UsageError: there is no such topic.
     """
     return _opened(topic, _envelope(topic, value), topic_named(topic).events)
+
+
+def looks_like(value: bytes, kind: type[Event]) -> bool:
+    """Whether the body's header is that of ``kind``: no other value can hold such an event. Proves nothing."""
+    found = quick.envelope(value)
+    return found is not None and found.body.startswith(SCHEMAS[kind].header)
 
 
 def _envelope(topic: str, value: bytes) -> Signed:
