@@ -265,7 +265,7 @@ class RunChain:
     def public_of(self, step: int, shard: int) -> tuple[int, ...]:
         """The public integers of one shard's proof: the step's, as its event states them, and the shard's place."""
         count, block = len(self.statement.public), bisect_right(self._ends, shard)
-        public = self.steps[step - 1].event.public[block * count : (block + 1) * count]
+        public = self.steps.public(step, block * count, count)
         return public + (tuple(self._place(shard).values()) if self.statement.carries else ())
 
     def _place(self, shard: int) -> dict[str, int]:
@@ -295,7 +295,7 @@ class RunChain:
         for what, point, path, root in (
             ("state before", found.pre, proof.pre_path, self.state_root(step - 1)),
             ("state after", found.post, proof.post_path, self.state_root(step)),
-            ("gradient and hints", found.work, proof.work_path, self.steps[step - 1].event.work_root),
+            ("gradient and hints", found.work, proof.work_path, self.steps.work_root(step)),
         ):
             try:
                 verify_inclusion(point, shard, size, path, root)
@@ -311,7 +311,7 @@ class RunChain:
             raise VerificationError(f"{where}: the proof has a path for sums that there are not")
         if not self.statement.carries:
             return
-        root, checks = self.steps[proof.step - 1].event.carry_root, []
+        root, checks = self.steps.carry_root(proof.step), []
         if not begins:
             checks.append(("sums before", found.carry_in, shard - 1, proof.carry_in_path))
         checks.append(("sums", found.carry_out, shard, proof.carry_out_path))

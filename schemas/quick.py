@@ -11,13 +11,10 @@ import math
 import re
 from collections.abc import Callable
 from struct import Struct
-from typing import TypeVar
 
 from schemas.avro import HEADER_BYTES, SCHEMAS
 from schemas.events import Event, ProofAttached, Signed, StepCommitted, StepProven
 from schemas.ranges import ITEM_CAPS, MAX_PATH, MAX_SHARDS
-
-T = TypeVar("T")
 
 _SIGNED = SCHEMAS[Signed].header
 _STEP, _PROOF, _PROVEN = (SCHEMAS[kind].header for kind in (StepCommitted, ProofAttached, StepProven))
@@ -93,22 +90,49 @@ def _real(data: bytes, at: int, high: float) -> tuple[float, int]:
     return value, at + 8
 
 
-def _array(
-    data: bytes, at: int, cap: int, item: Callable[[bytes, int], tuple[T, int]]
-) -> tuple[tuple[T, ...], int]:  # fmt: skip
-    """One block of at most ``cap`` items, or none."""
+def _size(data: bytes, at: int, cap: int) -> tuple[int, int]:
+    """How many items an array has, at most ``cap``, and where they begin."""
     count, at = _count(data, at)
-    if not count:
-        return (), at
     if count > cap:
         raise _Other
-    found = []
-    for _ in range(count):
-        value, at = item(data, at)
-        found.append(value)
+    return count, at
+
+
+def _end(data: bytes, at: int) -> int:
+    """Where an array of one block ends that has items up to ``at``."""
     if data[at]:
         raise _Other
-    return tuple(found), at + 1
+    return at + 1
+
+
+def _integers(data: bytes, at: int, cap: int) -> tuple[tuple[int, ...], int]:
+    count, at = _size(data, at, cap)
+    if not count:
+        return (), at
+    found = []
+    for _ in range(count):
+        value, at = _integer(data, at)
+        found.append(value)
+    return tuple(found), _end(data, at)
+
+
+def _reals(data: bytes, at: int, cap: int) -> tuple[tuple[float, ...], int]:
+    count, at = _size(data, at, cap)
+    if not count:
+        return (), at
+    found = []
+    for _ in range(count):
+        value, at = _real(data, at, math.inf)
+        found.append(value)
+    return tuple(found), _end(data, at)
+
+
+def _path(data: bytes, at: int) -> tuple[tuple[bytes, ...], int]:
+    if not data[at]:
+        return (), at + 1
+    count, at = _size(data, at, MAX_PATH)
+    end = at + 32 * count
+    return tuple(data[i : i + 32] for i in range(at, end, 32)), _end(data, end)
 
 
 def _id(data: bytes, at: int) -> tuple[bytes, int]:
@@ -116,17 +140,6 @@ def _id(data: bytes, at: int) -> tuple[bytes, int]:
     if end > len(data):
         raise _Other
     return data[at:end], end
-
-
-def _rate(data: bytes, at: int) -> tuple[float, int]:
-    return _real(data, at, math.inf)
-
-
-def _shift(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _integer(data, at)
-    if not -8 <= value <= 8:
-        raise _Other
-    return value, at
 
 
 def _step_number(data: bytes) -> tuple[int, int]:
@@ -140,16 +153,16 @@ def _step_number(data: bytes) -> tuple[int, int]:
 def _step_committed(data: bytes) -> StepCommitted:
     step, at = _step_number(data)
     previous, at = _id(data, at)
-    rates, at = _array(data, at, ITEM_CAPS["rates"], _rate)
-    shifts, at = _array(data, at, ITEM_CAPS["shifts"], _shift)
-    public, at = _array(data, at, ITEM_CAPS["public"], _integer)
+    rates, at = _reals(data, at, ITEM_CAPS["rates"])
+    shifts, at = _integers(data, at, ITEM_CAPS["shifts"])
+    public, at = _integers(data, at, ITEM_CAPS["public"])
     state_root, at = _id(data, at)
     work_root, at = _id(data, at)
     saturated, at = _count(data, at)
     underflow, at = _count(data, at)
     limited, at = _count(data, at)
     rounding, at = _real(data, at, 1.0)
-    if not rates or len(data) != at + 32:
+    if not rates or len(data) != at + 32 or (shifts and not -8 <= min(shifts) <= max(shifts) <= 8):
         raise _Other
     return StepCommitted(
         data[HEADER_BYTES : HEADER_BYTES + 32], step, previous, rates, shifts, public, state_root, work_root,
@@ -170,7 +183,7 @@ def _proof_attached(data: bytes) -> ProofAttached:
     at += size
     paths = []
     for _ in range(5):
-        path, at = _array(data, at, MAX_PATH, _id)
+        path, at = _path(data, at)
         paths.append(path)
     if len(proof) != size or at != len(data):
         raise _Other

@@ -6,6 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from struct import pack, unpack
 from typing import Generic, TypeVar, overload
 
 import numpy as np
@@ -128,21 +129,22 @@ class ChainEvents(Sequence[Opened[StepCommitted | RunFinished]]):
 
 
 class KeptSteps(Steps):
-    """The steps of a chain, as places among :class:`ChainEvents`."""
+    """The steps of a chain: what every proof and entry is held to in rows of its own, the rest in their events."""
 
-    __slots__ = ("_events", "_ids", "_places", "place")
+    __slots__ = ("_events", "_ids", "_places", "_public", "_rows", "place")
 
     def __init__(self, events: ChainEvents) -> None:
         self.forgotten, self.roots = 0, {}
-        self._events, self._places = events, array("q")
+        self._events, self._places = events, Rows(8)
+        self._rows, self._public = Rows(128), Spool()
         self._ids: Ids | None = None
         self.place = 0
-        """Of the event that is appended next."""
+        """Of the event that is appended next, among the events."""
 
     @property
     def kept(self) -> Sequence[Opened[StepCommitted]]:  # type: ignore[override]
         """All of them."""
-        return [self[i] for i in range(len(self))]
+        return list(self)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -151,11 +153,14 @@ class KeptSteps(Steps):
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
             raise UsageError(f"step {at + 1}: expected one of 1 to {len(self)}")
-        return self._events[self._places[at]]  # type: ignore[return-value]
+        return self._events[int.from_bytes(self._places[at], "big")]  # type: ignore[return-value]
 
     def append(self, opened: Opened[StepCommitted]) -> None:
         """Takes the next step, which is the event at :attr:`place`."""
-        self._places.append(self.place)
+        event = opened.event
+        self._places.append(self.place.to_bytes(8, "big"))
+        self._rows.append(opened.event_id + event.state_root + event.work_root + event.carry_root)
+        self._public.append(pack(f"<{len(event.public)}q", *event.public))
         if self._ids is not None:
             self._ids.add(opened.event_id)
 
@@ -163,9 +168,36 @@ class KeptSteps(Steps):
         """Whether one of them has this id. Asked only when something is wrong: the ids are collected then."""
         if self._ids is None:
             self._ids = Ids()
-            for opened in self:
-                self._ids.add(opened.event_id)
+            for step in range(1, len(self) + 1):
+                self._ids.add(self.event_id(step))
         return event_id in self._ids
+
+    def event_id(self, step: int) -> bytes:
+        """The id of a step."""
+        return self._row(step)[:32]
+
+    def state_root(self, step: int) -> bytes:
+        """The state root after a step."""
+        return self._row(step)[32:64]
+
+    def work_root(self, step: int) -> bytes:
+        """The work root of a step."""
+        return self._row(step)[64:96]
+
+    def carry_root(self, step: int) -> bytes:
+        """The carry root of a step."""
+        return self._row(step)[96:]
+
+    def public(self, step: int, first: int, count: int) -> tuple[int, ...]:
+        """Some of the public integers of a step; those that it has not are left out."""
+        self._row(step)
+        packed = self._public[step - 1][8 * first : 8 * (first + count)]
+        return unpack(f"<{len(packed) // 8}q", packed)
+
+    def _row(self, step: int) -> bytes:
+        if not 1 <= step <= len(self):
+            raise UsageError(f"step {step}: expected one of 1 to {len(self)}")
+        return self._rows[step - 1]
 
     def forget(self, count: int, epoch_steps: int) -> None:  # noqa: ARG002
         """An audit forgets nothing."""

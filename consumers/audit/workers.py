@@ -46,17 +46,25 @@ class Workers:
 
     def signatures(self, topic: str, jobs: Sequence[Signature]) -> Later[list[bool]]:
         """For each whether it holds for this topic."""
-        return self._call(len(jobs), _signatures, topic, jobs)
+        if not self._elsewhere(len(jobs)):
+            found = _signatures(topic, jobs)
+            return lambda: found
+        return self._submit(_signatures, topic, jobs)
 
     def schedules(self, start: Opened[RunStarted], circuit: Circuit, values: Sequence[bytes]) -> Later[list[bool]]:
-        """For each sealed StepCommitted whether rates and integers are the start's, no scale having changed."""
-        return self._call(len(values), _schedules, start, circuit, values)
+        """For each sealed StepCommitted whether rates and integers are the start's, no scale having changed.
 
-    def _call(self, count: int, work: Callable[..., T], *arguments: object) -> Later[T]:
+        Nothing (an empty list) if this is not worth another process: then it is for the caller's own chain to say.
+        """
+        if not self._elsewhere(len(values)):
+            return list
+        return self._submit(_schedules, start, circuit, values)
+
+    def _elsewhere(self, count: int) -> bool:
         self._done += count
-        if not count or not self.processes or self._done <= _WORTH:
-            found = work(*arguments)
-            return lambda: found
+        return bool(count and self.processes and self._done > _WORTH)
+
+    def _submit(self, work: Callable[..., T], *arguments: object) -> Later[T]:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self.processes, mp_context=get_context("spawn"))
         try:
