@@ -25,6 +25,8 @@ class _File:
     """A file that grows, made when there is something to write."""
 
     __slots__ = ("_file", "size")
+    written = 0
+    """Bytes in all files of this process so far."""
 
     def __init__(self) -> None:
         self._file: BinaryIO | None = None
@@ -38,6 +40,7 @@ class _File:
             while left:
                 written = os.pwrite(self._file.fileno(), left, self.size)
                 self.size += written
+                _File.written += written
                 left = left[written:]
         except OSError as error:
             raise UsageError(
@@ -51,6 +54,11 @@ class _File:
         while len(data) < min(size, self.size - start):
             data += os.pread(self._file.fileno(), size - len(data), start + len(data))
         return data
+
+
+def spilled() -> int:
+    """Bytes that this process has put on the disk so far."""
+    return _File.written
 
 
 class Rows:
