@@ -26,8 +26,8 @@ from zk_autograd.proofs.base import Circuit, Commitments
 _NAMED = 20
 """So many missing proofs of a step are named."""
 
-_AT_ONCE = 16_384
-"""Proofs that are verified together: about 70 MB of them."""
+_AT_ONCE = 8192
+"""Proofs that are verified together: about 40 MB of them."""
 
 VerifyAll: TypeAlias = Callable[[Circuit, Sequence[Job]], list[Verdict]]
 _Candidate: TypeAlias = tuple[Slot, Opened[ProofAttached], Job]
