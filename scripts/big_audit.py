@@ -1,8 +1,8 @@
 """A long run, audited without its proofs: how fast, in how much memory, with how much of the disk beside.
 
-``scripts/big_audit.py [--steps 20000 100000] [--signatures MODE] [--workers N] [--folder DIR] [--json]``. The run is real
-but for its proofs, which are short and prove nothing: what is measured is everything else. Each audit runs in a process
-of its own. ``make big-audit`` runs it.
+``scripts/big_audit.py [--steps 20000 100000] [--signatures MODE] [--workers N] [--folder DIR] [--json]``.
+The run is real but for its proofs, which are short and prove nothing: what is measured is everything else. Each audit
+runs in a process of its own. ``make big-audit`` runs it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from anchor import Anchor, Head, ReceiptFacts, check_live, verify_chain, verify_receipt
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.log_checks import entries_needed
 from consumers.audit.outcome import Audit, Status
 from ledger.checkpoint import parse_checkpoint

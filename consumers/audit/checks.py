@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from anchor import Anchor, Head
 from consumers.audit.anchor_checks import check_classes, check_live_anchors, check_receipts, held_by
-from consumers.audit.collect import Collected
-from consumers.audit.kept import KeptSteps
+from consumers.audit.collected import Collected
+from consumers.audit.kept_chain import KeptSteps
 from consumers.audit.log_checks import check_checkpoints, check_ledger
 from consumers.audit.outcome import Audit
 from consumers.audit.sampled import check_records, check_terms, sampling_of

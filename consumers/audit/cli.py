@@ -17,7 +17,7 @@ from anchor import open_anchor
 from consumers.audit import bundle, compare, explain, watch
 from consumers.audit.anchor_checks import held_by
 from consumers.audit.checks import audit
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.opening import add_trust, collect_run, open_source, place_of, policy_from
 from consumers.audit.outcome import Audit
 from consumers.audit.page import page, write_page

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import cast
 
-from consumers.audit.kept import ChainEvents, Entries, Proofs
-from consumers.audit.noise import Finding, Noise
+from consumers.audit.collected import Collected
 from consumers.audit.reading import Item, Topics, chunks, open_topics
 from consumers.audit.signatures import ByCheckpoints, Judge, Refusal, Root
 from consumers.audit.workers import Workers
 from ledger.checkpoint import parse_checkpoint
 from ledger.entries import Entry, proofs_digest
 from schemas.events import (
-    Anchored,
-    CheckpointIssued,
     DeadLetter,
     EnclaveAttested,
     Event,
@@ -34,7 +31,6 @@ from schemas.events import (
     RunFinished,
     RunStarted,
     StepCommitted,
-    StepProven,
 )
 from schemas.keyring import KeyRing
 from schemas.signing import Opened, decode_unverified, looks_like, open_introduction
@@ -44,58 +40,6 @@ from zk_autograd.policy import CLASSES, Policy
 
 LEDGER_INPUTS = ("steps", "proofs")
 """What the ledger reads, and so may refuse."""
-
-
-@dataclass
-class Collected:
-    """One run's events, opened: steps in the order of their numbers, the rest in topic order; see the module's text.
-
-    Attributes:
-        unaccepted: records that no accepted key signed for this topic and run.
-        repeated: how many records say again what another says.
-        named: whether a record that was not accepted claims to be the run's.
-        mode: how signatures were looked at (:mod:`consumers.audit.signatures`).
-    """
-
-    ring: KeyRing
-    policy: Policy
-    run_id: bytes
-    mode: str = "all"
-    unaccepted: Noise = field(default_factory=Noise)
-    repeated: int = 0
-    named: bool = False
-    runs: dict[bytes, str] = field(default_factory=dict)
-    start: Opened[RunStarted] | None = None
-    chain: ChainEvents = field(default_factory=ChainEvents)
-    proofs: Proofs = field(default_factory=Proofs)
-    checkpoints: list[Opened[CheckpointIssued]] = field(default_factory=list)
-    anchored: list[Opened[Anchored]] = field(default_factory=list)
-    records: int = 0
-    used_keys: set[bytes] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.ledger = Entries(self.run_id)
-
-    @property
-    def noise(self) -> list[Finding]:
-        """What is named of ``unaccepted``."""
-        return self.unaccepted.findings
-
-    @property
-    def refused(self) -> int:
-        """How many records were not accepted that the ledger has refused."""
-        return self.unaccepted.refused
-
-    def refuse(self, item: Item, why: object) -> None:
-        """This record is not accepted."""
-        if item.claimed is not None:
-            event = item.claimed.event
-            self.named |= self.run_id in (item.claimed.event_id, getattr(event, "run_id", None))
-        self.unaccepted.take(item, why)
-
-    def repeat(self, _item: Item) -> None:
-        """This record says again what another says."""
-        self.repeated += 1
 
 
 def collect(
@@ -282,14 +226,13 @@ def _proofs(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
 def _settle_proofs(found: Collected, judge: Judge) -> None:
     """Proofs by the ledger's entry for their step, if it names just those that are there; else by their signatures."""
     proofs, entries = found.proofs, found.ledger.by_step()
-    entered, leaf = next(entries, (0, 0))
+    entered, digest = next(entries, (0, b""))
     for step, rows in proofs.by_step():
         while 0 < entered < step:
-            entered, leaf = next(entries, (0, 0))
+            entered, digest = next(entries, (0, b""))
         ids = dict[int, bytes]()
         alone = all(ids.setdefault(shard, proofs.ids[index]) == proofs.ids[index] for shard, index in rows)
-        entry = found.ledger[leaf].event if entered == step else None
-        named = isinstance(entry, StepProven) and entry.proofs_digest == proofs_digest(list(ids.values()))
+        named = entered == step and digest == proofs_digest(list(ids.values()))
         seen = set[bytes]()
         for _, index in rows:
             if not (alone and named) and not _holds(found, judge, index):

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from anchor import ReceiptFacts, verify_receipt
-from consumers.audit.collect import Collected, collect
+from consumers.audit.collect import collect
+from consumers.audit.collected import Collected
 from consumers.audit.opening import add_trust, open_source, policy_from
 from ledger.checkpoint import Checkpoint, verify_checkpoint
 from ledger.note import VerifierKey

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from consumers.audit.checks import audit
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.opening import add_trust, collect_run, open_source, place_of, policy_from
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import verify_all

@@ -1,4 +1,4 @@
-"""What an audit keeps of a run and of the shared log: values on the disk, a few numbers for each in memory."""
+"""What an audit keeps of a run's proofs and of the shared log: values on the disk, a few numbers for each in memory."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from struct import pack, unpack
-from typing import Generic, TypeVar, overload
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from consumers.audit.spill import Ids, Rows, SpilledTree, Spool
 from ledger.entries import Entry
-from ledger.steps import Steps
-from schemas.events import EpochClosed, Event, ProofAttached, RunFinished, StepCommitted, StepProven, StepRecorded
-from schemas.signing import Opened, decode_unverified
-from zk_autograd.errors import UsageError
+from schemas import quick
+from schemas.events import EpochClosed, Event, ProofAttached, StepProven, StepRecorded
+from schemas.signing import Opened, decode_unverified, event_id
 
 E = TypeVar("E", bound=Event)
 
@@ -49,159 +47,44 @@ class Sealed(Generic[E]):
         if found is None:
             if not 0 <= index < len(self):
                 raise IndexError(index)
-            found = decode_unverified(self.topic, self._spool[index])  # type: ignore[assignment]
+            found = self._reopened(index)
             if len(self._at_hand) >= _AT_HAND:
                 self._at_hand.clear()
-            self._at_hand[index] = found  # type: ignore[assignment]
-        return found  # type: ignore[return-value]
+            self._at_hand[index] = found
+        return found
+
+    def _reopened(self, index: int) -> Opened[E]:
+        """What was opened before: the topic may carry it, and only the bytes have to be taken apart again."""
+        value = self._spool[index]
+        wrapped = quick.envelope(value)
+        event = quick.event(wrapped.body) if wrapped is not None else None
+        if wrapped is None or event is None:
+            return decode_unverified(self.topic, value)  # type: ignore[return-value]
+        name = self.event_id(index) or event_id(wrapped.body)
+        return Opened(event, name, wrapped.key_id, wrapped.body, wrapped.signature)  # type: ignore[arg-type]
+
+    def event_id(self, index: int) -> bytes:  # noqa: ARG002
+        """The event's id, where it is kept; else nothing."""
+        return b""
 
     def __iter__(self) -> Iterator[Opened[E]]:
         return (self[i] for i in range(len(self)))
 
 
+class Named(Sealed[E]):
+    """Sealed events with their ids beside them: to hash a proof again costs as much as to read it."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(topic)
+        self.ids = Rows(32)
+
+    def event_id(self, index: int) -> bytes:
+        """The event's id."""
+        return self.ids[index]
+
+
 def _digest(value: bytes) -> bytes:
     return hashlib.sha256(value).digest()
-
-
-class ChainEvents(Sequence[Opened[StepCommitted | RunFinished]]):
-    """A run's steps and ends by number, each once, wherever they stood.
-
-    Attributes:
-        partitions, offsets: where each value stood, in the order of arrival.
-    """
-
-    END = 1 << 62
-
-    def __init__(self) -> None:
-        self.sealed: Sealed[StepCommitted | RunFinished] = Sealed("steps")
-        self._ranks, self.partitions, self.offsets = array("q"), array("l"), array("q")
-        self.order: Order | range = range(0)
-        self.keys: set[bytes] = set()
-
-    def add(self, opened: Opened[Event], value: bytes, partition: int, offset: int) -> None:
-        """Takes an event."""
-        event = opened.event
-        self._ranks.append(event.step if isinstance(event, StepCommitted) else self.END)
-        self.partitions.append(partition)
-        self.offsets.append(offset)
-        self.keys.add(opened.key_id)
-        self.sealed.append(value)
-        self.order = range(len(self._ranks))
-
-    @property
-    def ascending(self) -> bool:
-        """Whether they came by number, none of them twice."""
-        ranks = np.frombuffer(self._ranks, np.int64)
-        return bool(np.all(ranks[1:] > ranks[:-1]))
-
-    def keep(self, places: list[int], keys: set[bytes]) -> None:
-        """Only these count, in this order; ``keys`` signed them."""
-        self.order, self.keys = np.array(places, np.int64), keys
-
-    def sort(self) -> Iterator[tuple[int, bool]]:
-        """By number, then as they stood; gives each event's place among those that came, and whether it has another
-        number than the one before it."""
-        ranks = np.frombuffer(self._ranks, np.int64)
-        # A reader may come to the partitions in any order.
-        order = np.lexsort((np.frombuffer(self.offsets, np.int64), np.frombuffer(self.partitions, np.int64), ranks))
-        last = -1
-        for index in order.tolist():
-            yield index, self._ranks[index] != last
-            last = self._ranks[index]
-
-    def value(self, index: int) -> bytes:
-        """An event as it came."""
-        return self.sealed.value(int(self.order[index]))
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    @overload
-    def __getitem__(self, index: int) -> Opened[StepCommitted | RunFinished]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Opened[StepCommitted | RunFinished]]: ...
-    def __getitem__(
-        self, index: int | slice
-    ) -> Opened[StepCommitted | RunFinished] | Sequence[Opened[StepCommitted | RunFinished]]:
-        if isinstance(index, slice):
-            return [self.sealed[int(i)] for i in self.order[index]]
-        return self.sealed[int(self.order[index])]
-
-
-class KeptSteps(Steps):
-    """The steps of a chain: what every proof and entry is held to in rows of its own, the rest in their events."""
-
-    __slots__ = ("_events", "_ids", "_places", "_public", "_rows", "place")
-
-    def __init__(self, events: ChainEvents) -> None:
-        self.forgotten, self.roots = 0, {}
-        self._events, self._places = events, Rows(8)
-        self._rows, self._public = Rows(128), Spool()
-        self._ids: Ids | None = None
-        self.place = 0
-        """Of the event that is appended next, among the events."""
-
-    @property
-    def kept(self) -> Sequence[Opened[StepCommitted]]:  # type: ignore[override]
-        """All of them."""
-        return list(self)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> Opened[StepCommitted]:
-        at = index + len(self) if index < 0 else index
-        if not 0 <= at < len(self):
-            raise UsageError(f"step {at + 1}: expected one of 1 to {len(self)}")
-        return self._events[int.from_bytes(self._places[at], "big")]  # type: ignore[return-value]
-
-    def append(self, opened: Opened[StepCommitted]) -> None:
-        """Takes the next step, which is the event at :attr:`place`."""
-        event = opened.event
-        self._places.append(self.place.to_bytes(8, "big"))
-        self._rows.append(opened.event_id + event.state_root + event.work_root + event.carry_root)
-        self._public.append(pack(f"<{len(event.public)}q", *event.public))
-        if self._ids is not None:
-            self._ids.add(opened.event_id)
-
-    def holds(self, event_id: bytes) -> bool:
-        """Whether one of them has this id. Asked only when something is wrong: the ids are collected then."""
-        if self._ids is None:
-            self._ids = Ids()
-            for step in range(1, len(self) + 1):
-                self._ids.add(self.event_id(step))
-        return event_id in self._ids
-
-    def event_id(self, step: int) -> bytes:
-        """The id of a step."""
-        return self._row(step)[:32]
-
-    def state_root(self, step: int) -> bytes:
-        """The state root after a step."""
-        return self._row(step)[32:64]
-
-    def work_root(self, step: int) -> bytes:
-        """The work root of a step."""
-        return self._row(step)[64:96]
-
-    def carry_root(self, step: int) -> bytes:
-        """The carry root of a step."""
-        return self._row(step)[96:]
-
-    def public(self, step: int, first: int, count: int) -> tuple[int, ...]:
-        """Some of the public integers of a step; those that it has not are left out."""
-        self._row(step)
-        packed = self._public[step - 1][8 * first : 8 * (first + count)]
-        return unpack(f"<{len(packed) // 8}q", packed)
-
-    def _row(self, step: int) -> bytes:
-        if not 1 <= step <= len(self):
-            raise UsageError(f"step {step}: expected one of 1 to {len(self)}")
-        return self._rows[step - 1]
-
-    def forget(self, count: int, epoch_steps: int) -> None:  # noqa: ARG002
-        """An audit forgets nothing."""
-        raise UsageError("an audit keeps all steps")
 
 
 class Proofs:
@@ -213,8 +96,8 @@ class Proofs:
     """
 
     def __init__(self) -> None:
-        self.sealed: Sealed[ProofAttached] = Sealed("proofs")
-        self.ids = Rows(32)
+        self.sealed: Named[ProofAttached] = Named("proofs")
+        self.ids = self.sealed.ids
         self.partitions, self.offsets = array("l"), array("q")
         self._steps, self._shards, self._signers = array("q"), array("l"), array("l")
         self._keys: dict[bytes, int] = {}
@@ -293,13 +176,14 @@ class Entries(Sealed[Entry]):
 
     Attributes:
         tree: over them.
-        own: the leaves of the run's entries; ``own_steps``: the step that each proves, 0 if it is another kind.
+        own: the leaves of the run's entries; ``own_steps``: the step that each proves, 0 if it is another kind;
+            ``own_digests``: what it says of the step's proofs.
     """
 
     def __init__(self, run_id: bytes) -> None:
         super().__init__("ledger")
         self.tree = SpilledTree()
-        self.own, self.own_steps = array("q"), array("q")
+        self.own, self.own_steps, self.own_digests = array("q"), array("q"), Rows(32)
         self._run_id = run_id
         self._runs: dict[bytes, dict[type[Entry], int]] = {}
         self._seen: Ids | None = None
@@ -324,17 +208,19 @@ class Entries(Sealed[Entry]):
         numbers[type(entry)] = max(_number(entry), numbers.get(type(entry), 0))
         if entry.run_id == self._run_id:
             self.own.append(len(self))
-            self.own_steps.append(entry.step if isinstance(entry, StepProven) else 0)
+            step, digest = (entry.step, entry.proofs_digest) if isinstance(entry, StepProven) else (0, bytes(32))
+            self.own_steps.append(step)
+            self.own_digests.append(digest)
         self.append(value)
         self.tree.append(opened.body)
 
-    def by_step(self) -> Iterator[tuple[int, int]]:
-        """The run's steps that are entered, ascending, each with its first leaf."""
+    def by_step(self) -> Iterator[tuple[int, bytes]]:
+        """The run's steps that are entered, ascending, each with what its first entry says of its proofs."""
         if self.own_steps:
             steps, first = np.unique(np.frombuffer(self.own_steps, np.int64), return_index=True)
             for step, at in zip(steps, first, strict=True):
                 if step:
-                    yield int(step), self.own[int(at)]
+                    yield int(step), self.own_digests[int(at)]
 
     def of_run(self) -> Iterator[tuple[int, Opened[Entry]]]:
         """The run's entries with their leaves."""

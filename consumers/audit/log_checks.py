@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from itertools import islice, product
 
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.outcome import Audit
 from ledger.chain import RunChain
 from ledger.checkpoint import verify_checkpoint

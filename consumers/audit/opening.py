@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consumers.audit.bundle_log import BundleLog
-from consumers.audit.collect import Collected, collect, started_runs
+from consumers.audit.collect import collect, started_runs
+from consumers.audit.collected import Collected
 from consumers.audit.signatures import MODES
 from consumers.audit.workers import Workers
 from consumers.options import add_reading, log_url

@@ -15,7 +15,7 @@ import tempfile
 from bisect import bisect_right
 from pathlib import Path
 
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.report import NOT_PROVEN, as_text
 from zk_autograd.errors import UsageError

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from anchor import require_beacon
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.outcome import Audit
 from consumers.receipts import verified_receipt
 from ledger.sampling import Beacon, Draw, detection, detection_over

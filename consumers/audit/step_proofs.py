@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TypeAlias, overload
 
 from consumers.audit.accepted import Accepted
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.noise import Finding
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Job, Verdict

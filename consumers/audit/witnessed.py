@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.log_checks import entries_needed
 from consumers.audit.outcome import Audit
 from ledger.checkpoint import parse_checkpoint

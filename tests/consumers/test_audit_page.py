@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from consumers.audit.cli import main
-from consumers.audit.collect import Collected, collect
+from consumers.audit.collect import collect
+from consumers.audit.collected import Collected
 from consumers.audit.outcome import TITLES, Audit
 from consumers.audit.page import page, write_page
 from schemas.events import RunStarted, StepCommitted
