@@ -98,8 +98,8 @@ class Proofs:
     def __init__(self) -> None:
         self.sealed: Named[ProofAttached] = Named("proofs")
         self.ids = self.sealed.ids
-        self.partitions, self.offsets = array("l"), array("q")
-        self._steps, self._shards, self._signers = array("q"), array("l"), array("l")
+        self.partitions, self.offsets = array("i"), array("q")
+        self._steps, self._shards, self._signers = array("q"), array("i"), array("i")
         self._keys: dict[bytes, int] = {}
         self._last = (0, -1)
         self._seen: Ids | None = None

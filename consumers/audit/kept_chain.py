@@ -28,7 +28,7 @@ class ChainEvents(Sequence[Opened[StepCommitted | RunFinished]]):
 
     def __init__(self) -> None:
         self.sealed: Sealed[StepCommitted | RunFinished] = Sealed("steps")
-        self._ranks, self.partitions, self.offsets = array("q"), array("l"), array("q")
+        self._ranks, self.partitions, self.offsets = array("q"), array("i"), array("q")
         self.order: Order | range = range(0)
         self.keys: set[bytes] = set()
 
@@ -57,7 +57,7 @@ class ChainEvents(Sequence[Opened[StepCommitted | RunFinished]]):
         number than the one before it."""
         ranks = np.frombuffer(self._ranks, np.int64)
         # A reader may come to the partitions in any order.
-        order = np.lexsort((np.frombuffer(self.offsets, np.int64), np.frombuffer(self.partitions, np.int64), ranks))
+        order = np.lexsort((np.frombuffer(self.offsets, np.int64), np.frombuffer(self.partitions, np.int32), ranks))
         last = -1
         for index in order.tolist():
             yield index, self._ranks[index] != last

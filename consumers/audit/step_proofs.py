@@ -60,7 +60,7 @@ class _Slots(Sequence[Slot]):
     """Steps and shards, a few bytes each."""
 
     def __init__(self) -> None:
-        self._steps, self._shards = array("q"), array("l")
+        self._steps, self._shards = array("q"), array("i")
 
     def add(self, slot: Slot) -> None:
         if not self._steps or (self._steps[-1], self._shards[-1]) != slot:
