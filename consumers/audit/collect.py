@@ -22,6 +22,7 @@ from consumers.audit.signatures import ByCheckpoints, Judge, Refusal, Root
 from consumers.audit.workers import Workers
 from ledger.checkpoint import parse_checkpoint
 from ledger.entries import Entry, proofs_digest
+from schemas.avro import HEADER_BYTES, SCHEMAS
 from schemas.events import (
     DeadLetter,
     EnclaveAttested,
@@ -40,6 +41,9 @@ from zk_autograd.policy import CLASSES, Policy
 
 LEDGER_INPUTS = ("steps", "proofs")
 """What the ledger reads, and so may refuse."""
+
+_INTRODUCTION = SCHEMAS[EnclaveAttested].header
+"""Stands near the beginning of every introduction, behind the envelope's own header and a length."""
 
 
 def collect(
@@ -79,7 +83,10 @@ def started_runs(log: EventLog, policy: Policy) -> dict[bytes, str]:
 
 def _heads(records: Iterator[Record], run_id: bytes, policy: Policy, mode: str) -> Collected:
     """The keys that are introduced, with their evidence."""
-    values: Iterable[bytes] = (record.value for record in records if looks_like(record.value, EnclaveAttested))
+    values: Iterable[bytes] = (
+        record.value for record in records
+        if _INTRODUCTION in record.value[: 3 * HEADER_BYTES] and looks_like(record.value, EnclaveAttested)
+    )  # fmt: skip
     roots = policy.roots
     if policy.first_use:
         # Trust on first use: the roots that the log's own introductions name, whoever signed them.
