@@ -10,7 +10,7 @@ Steps, proofs and entries are kept on the disk (``kept.py``): memory does not gr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain
@@ -82,32 +82,32 @@ def started_runs(log: EventLog, policy: Policy) -> dict[bytes, str]:
 
 
 def _heads(records: Iterator[Record], run_id: bytes, policy: Policy, mode: str) -> Collected:
-    """The keys that are introduced, with their evidence."""
-    values: Iterable[bytes] = (
-        record.value for record in records
-        if _INTRODUCTION in record.value[: 3 * HEADER_BYTES] and looks_like(record.value, EnclaveAttested)
-    )  # fmt: skip
-    roots = policy.roots
-    if policy.first_use:
-        # Trust on first use: the roots that the log's own introductions name, whoever signed them.
-        values = list(dict.fromkeys(values))
-        roots = {"SIMULATED": frozenset(event.evidence[:32] for event in _introductions(values))}
+    """The keys that are introduced, with their evidence; of two words on one key the first counts, by its place."""
     # Evidence of every class is looked at here; which classes count is check 11.
-    ring_policy = replace(policy, evidence_classes=frozenset(CLASSES), roots=roots)
-    found = Collected(KeyRing(ring_policy), ring_policy, run_id, mode)
-    for value in values:
+    ring_policy = replace(policy, evidence_classes=frozenset(CLASSES))
+    good: dict[bytes, tuple[int, int]] = {}
+    roots: set[bytes] = set()
+    for record in records:
+        if _INTRODUCTION not in record.value[: 3 * HEADER_BYTES] or not looks_like(record.value, EnclaveAttested):
+            continue
         # A key without good evidence is one that is not known; a bad signature becomes noise later.
         with suppress(DecodeError, VerificationError):
+            if policy.first_use:
+                # Trust on first use: the roots that the log's own introductions name, whoever signed them.
+                event = decode_unverified("steps", record.value).event
+                assert isinstance(event, EnclaveAttested)
+                roots.add(event.evidence[:32])
+            else:  # strangers may bring any number that are not good
+                KeyRing(ring_policy).introduce(open_introduction("steps", record.value))
+            place = (record.partition, record.offset)
+            good[record.value] = min(place, good.get(record.value, place))
+    if policy.first_use:
+        ring_policy = replace(ring_policy, roots={"SIMULATED": frozenset(roots)})
+    found = Collected(KeyRing(ring_policy), ring_policy, run_id, mode)
+    for value, _ in sorted(good.items(), key=lambda one: one[1]):
+        with suppress(VerificationError):
             found.ring.introduce(open_introduction("steps", value))
     return found
-
-
-def _introductions(values: Iterable[bytes]) -> Iterator[EnclaveAttested]:
-    for value in values:
-        with suppress(DecodeError):
-            event = decode_unverified("steps", value).event
-            if isinstance(event, EnclaveAttested):
-                yield event
 
 
 def _letters(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
