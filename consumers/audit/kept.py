@@ -45,8 +45,6 @@ class Sealed(Generic[E]):
     def __getitem__(self, index: int) -> Opened[E]:
         found = self._at_hand.get(index)
         if found is None:
-            if not 0 <= index < len(self):
-                raise IndexError(index)
             found = self._reopened(index)
             if len(self._at_hand) >= _AT_HAND:
                 self._at_hand.clear()

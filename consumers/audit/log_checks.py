@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import islice, product
 
 from consumers.audit.collected import Collected
@@ -111,8 +110,9 @@ def _agrees(out: Audit, entry: StepProven) -> bool:
         seed = out.sampling.draws[entry.step].seed if entry.step in out.sampling.draws else entry.challenge
     # Where the proofs were not looked at, or are not all there, the rest of it is.
     digest = out.accepted.digest(entry.step) or entry.proofs_digest
-    expected = replace(step_proven(chain, entry.step, [], seed), proofs_digest=digest)
-    if entry == expected:
+    steps, step = chain.steps, entry.step
+    roots = steps.state_root(step), steps.work_root(step)
+    if entry == StepProven(chain.run_id, step, steps.event_id(step), digest, seed, *roots):
         return True
     if not (proofs := out.accepted.choices(entry.step)):
         return False

@@ -64,19 +64,20 @@ def spilled() -> int:
 class Rows:
     """Rows of ``width`` bytes each."""
 
-    __slots__ = ("_blocks", "_file", "_flushed", "_tail", "width")
+    __slots__ = ("_blocks", "_count", "_file", "_flushed", "_tail", "width")
 
     def __init__(self, width: int) -> None:
-        self.width = width
+        self.width, self._count = width, 0
         self._file, self._flushed, self._tail = _File(), 0, bytearray()
         self._blocks: dict[int, bytes] = {}
 
     def __len__(self) -> int:
-        return self._flushed + len(self._tail) // self.width
+        return self._count
 
     def append(self, row: bytes) -> None:
         """Adds a row."""
         self._tail += row
+        self._count += 1
         if len(self._tail) >= self.width * _BLOCK_ROWS * 2:
             self._file.append(self._tail)
             self._flushed += len(self._tail) // self.width
