@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: help env demo test lint bench kafka kafka-down fuzz fuzz-parsers fuzz-circuits chaos crash soak large-run \
-	big-log clean
+	big-log big-audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -66,6 +66,9 @@ large-run: env  ## a million parameters, sampled proving, real Kafka, audited (a
 
 big-log: env  ## ten million entries built, served, checked and gone on with (4 GB of disk, about 20 minutes)
 	$(BIN)/python scripts/big_log.py
+
+big-audit: env  ## runs of 100,000 and 500,000 steps audited without their proofs: speed and memory (about 10 minutes)
+	$(BIN)/python scripts/big_audit.py --steps 100000 500000
 
 clean:  ## remove what the targets made, but for .venv
 	rm -rf .demo .fuzz .large-run .pytest_cache .mypy_cache .ruff_cache build dist

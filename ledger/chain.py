@@ -152,12 +152,12 @@ class RunChain:
             raise VerificationError(f"{where}: comes after the run's end")
         # 3. predecessor
         if event.previous != self._head:
-            if any(opened.event_id == s.event_id for s in self.steps.kept):
+            if self.steps.holds(opened.event_id):
                 raise VerificationError(f"{where}: repeated")
             if isinstance(event, StepCommitted) and event.step <= self.steps.forgotten:
                 raise VerificationError(f"{where}: repeated, or forks the chain: this step entered long ago")
-            known = {self.run_id, *(s.event_id for s in self.steps.kept)}
-            kind = "forks the chain" if event.previous in known else "leaves a gap"
+            known = event.previous == self.run_id or self.steps.holds(event.previous)
+            kind = "forks the chain" if known else "leaves a gap"
             raise VerificationError(
                 f"{where}: {kind}: expected predecessor {self._head.hex()[:12]}, got {event.previous.hex()[:12]}"
             )
@@ -265,7 +265,7 @@ class RunChain:
     def public_of(self, step: int, shard: int) -> tuple[int, ...]:
         """The public integers of one shard's proof: the step's, as its event states them, and the shard's place."""
         count, block = len(self.statement.public), bisect_right(self._ends, shard)
-        public = self.steps[step - 1].event.public[block * count : (block + 1) * count]
+        public = self.steps.public(step, block * count, count)
         return public + (tuple(self._place(shard).values()) if self.statement.carries else ())
 
     def _place(self, shard: int) -> dict[str, int]:
@@ -295,7 +295,7 @@ class RunChain:
         for what, point, path, root in (
             ("state before", found.pre, proof.pre_path, self.state_root(step - 1)),
             ("state after", found.post, proof.post_path, self.state_root(step)),
-            ("gradient and hints", found.work, proof.work_path, self.steps[step - 1].event.work_root),
+            ("gradient and hints", found.work, proof.work_path, self.steps.work_root(step)),
         ):
             try:
                 verify_inclusion(point, shard, size, path, root)
@@ -311,7 +311,7 @@ class RunChain:
             raise VerificationError(f"{where}: the proof has a path for sums that there are not")
         if not self.statement.carries:
             return
-        root, checks = self.steps[proof.step - 1].event.carry_root, []
+        root, checks = self.steps.carry_root(proof.step), []
         if not begins:
             checks.append(("sums before", found.carry_in, shard - 1, proof.carry_in_path))
         checks.append(("sums", found.carry_out, shard, proof.carry_out_path))

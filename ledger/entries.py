@@ -33,15 +33,14 @@ NO_CHALLENGE = bytes(32)
 
 def step_proven(chain: RunChain, step: int, proof_ids: Sequence[bytes], challenge: bytes = NO_CHALLENGE) -> StepProven:
     """The entry for a step of which every shard that has to be has a proof; ``proof_ids`` in shard order."""
-    opened = chain.steps[step - 1]
     return StepProven(
         run_id=chain.run_id,
         step=step,
-        event_id=opened.event_id,
+        event_id=chain.steps.event_id(step),
         proofs_digest=proofs_digest(proof_ids),
         challenge=challenge,
-        state_root=opened.event.state_root,
-        work_root=opened.event.work_root,
+        state_root=chain.steps.state_root(step),
+        work_root=chain.steps.work_root(step),
     )
 
 

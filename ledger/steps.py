@@ -44,9 +44,29 @@ class Steps:
         """Takes the next step."""
         self.kept.append(opened)
 
+    def holds(self, event_id: bytes) -> bool:
+        """Whether one of those that are kept has this id."""
+        return any(opened.event_id == event_id for opened in self.kept)
+
     def state_root(self, step: int) -> bytes:
         """The state root after a step that is kept, or of which the root is."""
         return self.roots[step] if step in self.roots else self[step - 1].event.state_root
+
+    def event_id(self, step: int) -> bytes:
+        """The id of a step that is kept."""
+        return self[step - 1].event_id
+
+    def work_root(self, step: int) -> bytes:
+        """The work root of a step that is kept."""
+        return self[step - 1].event.work_root
+
+    def carry_root(self, step: int) -> bytes:
+        """The carry root of a step that is kept."""
+        return self[step - 1].event.carry_root
+
+    def public(self, step: int, first: int, count: int) -> tuple[int, ...]:
+        """Some of the public integers of a step that is kept."""
+        return self[step - 1].event.public[first : first + count]
 
     def forget(self, count: int, epoch_steps: int) -> None:
         """Keeps no more of the first ``count`` steps than the roots named above."""

@@ -85,11 +85,28 @@ class KeyRing:
         Raises:
             VerificationError: as for :meth:`open`.
         """
+        return self._own(topic, verify_decoded(topic, decoded, self.claimed(topic, decoded).public_key))
+
+    def claimed(self, topic: str, decoded: Opened[Event]) -> Known:
+        """The key that ``decoded`` says has signed it, if it may sign on ``topic``. Whether it has is not checked.
+
+        Raises:
+            VerificationError: unknown key, or of another role.
+        """
         known = self.keys.get(decoded.key_id)
         if known is None or known.role not in SIGNERS[topic]:
             count = sum(key.role in SIGNERS[topic] for key in self.keys.values())
             raise VerificationError(f"topic {topic}: expected one of {count} known keys, got {decoded.key_id.hex()}")
-        return self._own(topic, verify_decoded(topic, decoded, known.public_key))
+        return known
+
+    def vouched(self, topic: str, decoded: Opened[Event]) -> Opened[Event]:
+        """:meth:`open_decoded` for an event that its signer is known to have said, by its signature or otherwise.
+
+        Raises:
+            VerificationError: as for :meth:`open`, but for the signature.
+        """
+        self.claimed(topic, decoded)
+        return self._own(topic, decoded)
 
     def _own(self, topic: str, opened: Opened[Event]) -> Opened[Event]:
         # There is one log: what another ledger signs, however well attested, is no part of it.

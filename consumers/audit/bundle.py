@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from consumers.audit.bundle_log import BundleLog
-from consumers.audit.collect import collect
+from consumers.audit.collect import started_runs
 from consumers.audit.container import FILES, PARTS, Writer, record_frame
 from consumers.audit.opening import find_run, open_source
 from consumers.audit.reading import item_of, of_another
@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes a bundle."""
     report = Reporter(args.json)
     with open_source(log_url(args), None, args.home) as source, report.busy(f"writing {args.output}"):
-        run_id = find_run(collect(source.log, bytes(32), Policy(first_use=True)), args.run)
+        run_id = find_run(started_runs(source.log, Policy(first_use=True)), args.run)
         circuits = None if args.no_circuit else CircuitStore(args.home, None)
         facts = write_bundle(source.log, run_id, circuits, args.output)
     print(

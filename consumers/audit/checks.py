@@ -18,42 +18,35 @@ What a proof does not say: that the gradient came from the data. For that there 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from itertools import islice
-from typing import TypeAlias
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 from anchor import Anchor, Head
-from consumers.audit.collect import Collected, Finding
-from consumers.audit.log_checks import (
-    check_checkpoints,
-    check_classes,
-    check_ledger,
-    check_live_anchors,
-    check_receipts,
-    held_by,
-)
-from consumers.audit.outcome import Audit, Status
-from consumers.audit.proofs import Verdict
-from consumers.audit.sampled import check_records, check_terms, needed, sampling_of
+from consumers.audit.anchor_checks import check_classes, check_live_anchors, check_receipts, held_by
+from consumers.audit.collected import Collected
+from consumers.audit.kept_chain import KeptSteps
+from consumers.audit.log_checks import check_checkpoints, check_ledger
+from consumers.audit.outcome import Audit
+from consumers.audit.sampled import check_records, check_terms, sampling_of
 from consumers.audit.spot import Spot
+from consumers.audit.statistics import Gradients
+from consumers.audit.step_proofs import VerifyAll, check_proofs
 from consumers.audit.witnessed import check_witnesses
+from consumers.audit.workers import Later, Workers
 from ledger.chain import RunChain
-from schemas.events import StepCommitted, StepProven
+from schemas.events import RunFinished, StepCommitted
+from schemas.signing import Opened
 from zk_autograd.errors import VerificationError, ZkAutogradError
 from zk_autograd.policy import Policy
-from zk_autograd.proofs.base import Circuit, Commitments
+from zk_autograd.proofs.base import Circuit
 
-_NAMED = 20
-"""So many missing proofs of a step are named."""
-
-VerifyAll: TypeAlias = Callable[[Circuit, Sequence[tuple[bytes, tuple[int, ...]]]], list[Verdict]]
+_CHUNK = 512
 
 
 def audit(
     found: Collected, run_id: bytes, policy: Policy, find_circuit: Callable[[bytes], Circuit], verify_all: VerifyAll,
     live: Sequence[Anchor], origin: str | None = None, held: Sequence[Head | None] | None = None,
-    epoch: int | None = None, spot: Spot | None = None,
+    epoch: int | None = None, spot: Spot | None = None, workers: Workers | None = None,
 ) -> Audit:  # fmt: skip
     """All checks over what was collected for ``run_id``.
 
@@ -65,19 +58,20 @@ def audit(
             for a log that nobody writes to.
         epoch: verify the proofs of this epoch only; everything else is checked over the whole run.
         spot: verify these proofs only, and hold the others to their place: never sound.
+        workers: where rates and integers are computed; None means here.
     Raises:
         UsageError: the run has no such epoch.
     """
-    out = Audit(run_id, refused=found.refused, epoch=epoch, spot=spot)
+    out = Audit(run_id, refused=found.refused, epoch=epoch, spot=spot, signatures=found.mode)
     # 2
     _start(out, found, policy, find_circuit)
     # 3 and 4
-    _chain(out, found)
+    _chain(out, found, workers or Workers(0))
     sampling = out.sampling = sampling_of(out, found)
     # 5 and 6
-    accepted = _proofs(out, found, verify_all)
+    check_proofs(out, found, verify_all)
     # 7
-    tree = check_ledger(out, found, accepted)
+    tree = check_ledger(out, found)
     check_records(out, found, sampling)
     # 8
     check_checkpoints(out, found, tree, origin)
@@ -99,24 +93,27 @@ def audit(
 
 def _noise(out: Audit, found: Collected) -> None:
     """What could not be read or has no accepted signature: a finding if something else does not hold, else a doubt."""
-    out.noise, violated = [finding.text for finding in found.noise], out.violations
+    noise, violated = found.noise, out.violations
+    out.noise = [finding.text for finding in noise]
+    out.noise += [f"and {count} more" for count in (found.unaccepted.more.total(),) if count]
     counts = ((found.refused, "known as refused"), (found.repeated, "repeated"))
     out.checks[0].detail = ", ".join([f"{found.records} records", *(f"{n} {what}" for n, what in counts if n)])
     out.checks[1].detail = f"{len(found.used_keys)} keys"
     for number, what in ((0, "do not decode"), (1, "have no accepted signature")):
-        texts = [finding.text for finding in found.noise if finding.check == number]
+        texts, more = [finding.text for finding in noise if finding.check == number], found.unaccepted.more[number]
         if violated:
             for text in texts:
                 out.violated(number, text)
         elif texts:
-            out.unchecked(number, f"{len(texts)} record(s) that {what}: a stranger's, or damaged since ({texts[0]})")
+            count = len(texts) + more
+            out.unchecked(number, f"{count} record(s) that {what}: a stranger's, or damaged since ({texts[0]})")
             out.checks[number].findings = texts
+        out.checks[number].more += more
 
 
 def _start(out: Audit, found: Collected, policy: Policy, find_circuit: Callable[[bytes], Circuit]) -> None:
     if found.start is None:
-        entered = any(o.event.run_id == out.run_id for o in found.ledger)
-        if found.chain or found.proofs or entered:
+        if found.chain or found.proofs or found.ledger.own:
             out.violated(2, "the run's start is not in the log, although other records name the run")
         else:  # what no accepted key signed accuses nobody
             out.unchecked(2, "no record of the run is signed by a key that the policy accepts")
@@ -146,11 +143,13 @@ def _start(out: Audit, found: Collected, policy: Policy, find_circuit: Callable[
     )
 
 
-def _chain(out: Audit, found: Collected) -> None:
+def _chain(out: Audit, found: Collected, workers: Workers) -> None:
     chain = out.chain
     if chain is None:
         return
-    for opened in found.chain:
+    chain.steps = steps = KeptSteps(found.chain)
+    gradients = Gradients(chain.start)
+    for place, (opened, follows) in enumerate(_held(found, chain, workers)):
         try:
             chain.check_link(opened)
         except VerificationError as error:
@@ -158,16 +157,43 @@ def _chain(out: Audit, found: Collected) -> None:
             continue
         if isinstance(opened.event, StepCommitted):
             try:
-                chain.check_public(opened.event)
+                if not follows or chain.changes:
+                    chain.check_public(opened.event)
             except VerificationError as error:
                 out.violated(4, str(error))
+            gradients.add(opened.event)
+        steps.place = place
         chain.append(opened)
+    out.gradients = gradients.facts()
     if not chain.steps:
         out.unchecked(3, "no step was committed yet")
         return
     state = "finished" if chain.finished else "still open"
     out.checks[3].detail = f"{len(chain.steps)} steps, {state}"
     out.checks[4].detail = _rates(chain)
+
+
+def _held(
+    found: Collected, chain: RunChain, workers: Workers
+) -> Iterator[tuple[Opened[StepCommitted | RunFinished], bool]]:  # fmt: skip
+    """The run's events, and whether each one's integers are known to follow if no scale has changed before it."""
+    waiting: deque[tuple[int, Later[list[bool]]]] = deque()
+
+    def done() -> Iterator[tuple[Opened[StepCommitted | RunFinished], bool]]:
+        start, later = waiting.popleft()
+        follow = later()
+        for at in range(start, min(start + _CHUNK, len(found.chain))):
+            yield found.chain[at], bool(follow) and follow[at - start]
+
+    for start in range(0, len(found.chain), _CHUNK):
+        values = [found.chain.value(at) for at in range(start, min(start + _CHUNK, len(found.chain)))]
+        if chain.changes:  # what follows is this chain's to compute
+            values = []
+        waiting.append((start, workers.schedules(chain.opened, chain.circuit, values)))
+        while len(waiting) > workers.window:
+            yield from done()
+    while waiting:
+        yield from done()
 
 
 def _rates(chain: RunChain) -> str:
@@ -185,85 +211,3 @@ def _rates(chain: RunChain) -> str:
         schedule = group.schedule
         found.append(f"{schedule.kind} learning rate, at most {schedule.max_lr:g}, to {unit:.1g}")
     return "; ".join(found)
-
-
-def _wanted(out: Audit, step: int, shard: int) -> bool:
-    """Whether a proof of this shard counts: of a sampled run, only those of shards that were drawn."""
-    return out.sampling is None or (step in out.sampling.draws and shard in out.sampling.draws[step])
-
-
-def _unverified(circuit: Circuit, proof: bytes) -> Verdict:
-    """What a proof says it is about, for a spot check that does not verify it."""
-    if len(proof) != circuit.proof_bytes:
-        return Verdict(None, f"proof: expected {circuit.proof_bytes} bytes, got {len(proof)}")
-    return Verdict(Commitments.first_in(proof, circuit.statement))
-
-
-def _proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> dict[int, list[list[bytes]]]:
-    """Checks 5 and 6; returns per fully proven step, and in shard order, the ids of each shard's valid proofs."""
-    chain, circuit = out.chain, out.circuit
-    if chain is None or circuit is None:
-        return {}
-    entered = {o.event.step for o in found.ledger if isinstance(o.event, StepProven) and o.event.run_id == out.run_id}
-    wanted, shards = out.steps, chain.start.shards
-    # A start may declare a million shards: nothing here grows with what is declared, only with what is there.
-    slots = sorted((t, s) for t, s in found.proofs if t in wanted and 0 <= s < shards and _wanted(out, t, s))
-    candidates = []
-    refused: dict[tuple[int, int], Finding] = {}
-    for slot in slots:
-        for opened in found.proofs[slot]:
-            if opened.event.circuit_id == circuit.id and opened.event.proof_system == circuit.system:
-                candidates.append((slot, opened))
-            else:
-                text = f"step {slot[0]}, shard {slot[1]}: proof of another circuit than the run's"
-                refused.setdefault(slot, Finding(5, text))
-    there = list(dict.fromkeys(slot for slot, _ in candidates))
-    picked = frozenset(there) if out.spot is None else out.spot.pick(there)
-    jobs = [(p.event.proof, chain.public_of(*slot)) for slot, p in candidates]
-    # Anyone with a prover's key can say the same again in another event.
-    once = list(dict.fromkeys(job for (slot, _), job in zip(candidates, jobs, strict=True) if slot in picked))
-    verdict_of = dict(zip(once, verify_all(circuit, once), strict=True))
-    out.proofs_verified = len(once)
-    accepted: dict[int, dict[int, list[bytes]]] = defaultdict(dict)
-    unknown: set[int] = set()
-    for (slot, opened), job in zip(candidates, jobs, strict=True):
-        (step, shard), verdict = slot, verdict_of[job] if slot in picked else _unverified(circuit, job[0])
-        where = f"step {step}, shard {shard}"
-        if not verdict.checked:
-            out.unchecked(5, f"{where}: {verdict.reason}")
-            unknown.add(step)
-        elif verdict.commitments is None:
-            number = 6 if "public integers" in verdict.reason else 5
-            refused.setdefault(slot, Finding(number, f"{where}: {verdict.reason}"))
-        else:
-            try:
-                chain.check_place(opened.event, verdict.commitments)
-                accepted[step].setdefault(shard, []).append(opened.event_id)
-            except VerificationError as error:
-                refused.setdefault(slot, Finding(6, str(error)))
-    steps: dict[int, list[list[bytes]]] = {}
-    for step in wanted:
-        row, those = accepted[step], needed(out, out.sampling, step)
-        if those and len(row) == len(those):
-            steps[step] = [row[shard] for shard in those]
-        elif step in entered and step not in unknown:
-            for shard in islice((s for s in those if s not in row), _NAMED):
-                finding = refused.get((step, shard)) or Finding(
-                    5, f"step {step}, shard {shard}: the ledger calls it proven, but there is no proof in the log"
-                )
-                out.violated(finding.check, finding.text)
-    out.proven, out.accepted = len(steps), steps
-    waiting = sum(step not in entered for step in wanted)
-    proven = sum(map(len, accepted.values()))
-    if len(picked) < len(there):
-        out.unchecked(5, f"{len(picked)} of {len(there)} proofs were verified, and none of these is false")
-    out.checks[6].detail = f"{chain.statement.name} state, gradient and public integers of {proven} shard(s)"
-    if out.checks[5].status is not Status.UNCHECKED:
-        out.checks[5].detail = f"{proven} of {len(wanted) * (chain.start.sampled or shards)} shard proofs"
-    if waiting > 0:
-        out.unchecked(
-            5, f"{waiting} step(s) have no ledger entry yet: wait for zk-prove and zk-ledger, then audit again"
-        )
-        if refused:
-            out.checks[5].detail += f"; {next(iter(refused.values())).text}"
-    return steps

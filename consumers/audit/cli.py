@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from anchor import open_anchor
 from consumers.audit import bundle, compare, explain, watch
-from consumers.audit.checks import VerifyAll, audit
-from consumers.audit.collect import Collected
-from consumers.audit.log_checks import held_by
+from consumers.audit.anchor_checks import held_by
+from consumers.audit.checks import audit
+from consumers.audit.collected import Collected
 from consumers.audit.opening import add_trust, collect_run, open_source, place_of, policy_from
 from consumers.audit.outcome import Audit
 from consumers.audit.page import page, write_page
@@ -25,6 +25,8 @@ from consumers.audit.proofs import Job, Verdict, verify_all
 from consumers.audit.remembered import Remembered
 from consumers.audit.report import as_json, as_text
 from consumers.audit.spot import random_spot
+from consumers.audit.step_proofs import VerifyAll
+from consumers.audit.workers import Workers
 from zk_autograd.cli import run_command
 from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
@@ -91,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         "--one-by-one", action="store_true",
         help="let EZKL verify every proof by itself: about ten times slower, and trusts no other verifier",
     )  # fmt: skip
-    p.add_argument("--workers", type=int, help="processes that verify proofs (default: one per core)")
+    p.add_argument("--workers", type=int, help="processes that open records and verify proofs (default: one per core)")
     p.add_argument(
         "--resume", action="store_true",
         help="remember in --home which proofs hold, and do not verify again those that an earlier audit has remembered",
@@ -130,12 +132,13 @@ def _run(args: argparse.Namespace) -> int:
     uris = [*args.anchor, *(u for u in (policy.anchors or {}).values() if u)]
     live = [open_anchor(u) for u in dict.fromkeys(uris)]
     held = held_by(live)
-    with open_source(*place, args.home) as source:
-        found, run_id = collect_run(source, args.run, policy)
+    with open_source(*place, args.home) as source, Workers(args.workers) as workers:
+        found, run_id = collect_run(source, args.run, policy, args.signatures, workers)
         remembered = Remembered(args.home, args.one_by_one) if args.resume else None
-        with _verifier(args, remembered) as (verify, known):
+        with _verifier(args, remembered, len(found.proofs)) as (verify, known):
             out = audit(
-                found, run_id, policy, source.find_circuit, verify, live, args.origin, held, args.epoch, spot
+                found, run_id, policy, source.find_circuit, verify, live, args.origin, held, args.epoch, spot,
+                workers,
             )  # fmt: skip
     out.remembered = known()
     out.trusted = _trusted(found, out, policy)
@@ -152,7 +155,7 @@ _AT_ONCE = 4096
 
 @contextmanager
 def _verifier(
-    args: argparse.Namespace, remembered: Remembered | None
+    args: argparse.Namespace, remembered: Remembered | None, total: int
 ) -> Iterator[tuple[VerifyAll, Callable[[], int]]]:  # fmt: skip
     """Verifies proofs in parallel, and shows how far it is; also, how many of them were remembered."""
     count = 0
@@ -161,20 +164,19 @@ def _verifier(
         console=Console(stderr=True), transient=True,
         disable=args.json or not sys.stderr.isatty(),
     ) as progress:  # fmt: skip
-        bar = progress.add_task("", total=None)
+        bar = progress.add_task("", total=total)
 
         def now(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
             return verify_all(circuit, jobs, args.workers, lambda: progress.advance(bar), not args.one_by_one)
 
         def verify(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
             nonlocal count
-            progress.update(bar, total=len(jobs))
             if remembered is None:
                 return now(circuit, jobs)
             found = remembered.verdicts(circuit, jobs)
             rest = [i for i, verdict in enumerate(found) if verdict is None]
-            count = len(jobs) - len(rest)
-            progress.advance(bar, count)
+            count += len(jobs) - len(rest)
+            progress.advance(bar, len(jobs) - len(rest))
             for start in range(0, len(rest), _AT_ONCE):
                 some = rest[start : start + _AT_ONCE]
                 for i, verdict in zip(some, now(circuit, [jobs[i] for i in some]), strict=True):

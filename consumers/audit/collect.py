@@ -4,20 +4,26 @@ Whoever can write to a topic can write anything, and play any record again. So o
 and each event once, however often and wherever it stands. The rest is *noise*. If it is one of the ledger's inputs and
 the ledger has published it as a dead letter, it was noise from the beginning, and is only counted. Else it may be a
 stranger's, or what is left of a record that was damaged later: no proof of a violation, and no sound log either.
+
+Steps, proofs and entries are kept on the disk (``kept.py``): memory does not grow with their size.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from itertools import chain
+from typing import cast
 
-from consumers.audit.reading import Item, Place, read_topics
+from consumers.audit.collected import Collected
+from consumers.audit.reading import Item, Topics, chunks, open_topics
+from consumers.audit.signatures import ByCheckpoints, Judge, Refusal, Root
+from consumers.audit.workers import Workers
 from ledger.checkpoint import parse_checkpoint
-from ledger.entries import Entry
+from ledger.entries import Entry, proofs_digest
+from schemas.avro import HEADER_BYTES, SCHEMAS
 from schemas.events import (
-    Anchored,
-    CheckpointIssued,
     DeadLetter,
     EnclaveAttested,
     Event,
@@ -28,174 +34,230 @@ from schemas.events import (
     StepCommitted,
 )
 from schemas.keyring import KeyRing
-from schemas.signing import Opened, open_introduction
+from schemas.signing import Opened, decode_unverified, looks_like, open_introduction
 from zk_autograd.errors import DecodeError, VerificationError
-from zk_autograd.eventlog.base import EventLog
+from zk_autograd.eventlog.base import EventLog, Record
 from zk_autograd.policy import CLASSES, Policy
 
 LEDGER_INPUTS = ("steps", "proofs")
 """What the ledger reads, and so may refuse."""
 
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that does not hold: which check, and where and why."""
-
-    check: int
-    text: str
+_INTRODUCTION = SCHEMAS[EnclaveAttested].header
+"""Stands near the beginning of every introduction, behind the envelope's own header and a length."""
 
 
-@dataclass
-class Collected:
-    """One run's events, opened: steps in the order of their numbers, the rest in topic order; see the module's text.
+def collect(
+    log: EventLog, run_id: bytes, policy: Policy, mode: str = "all", workers: Workers | None = None
+) -> Collected:  # fmt: skip
+    """Everything the public topics hold about the run and the shared log.
 
-    Attributes:
-        noise: records that no accepted key signed for this topic and run, and that the ledger has not refused.
-        refused: how many of these the ledger has refused.
-        repeated: how many records say again what another says.
-        named: whether a record that was not accepted claims to be the run's.
+    Args:
+        mode: which signatures are verified: see :mod:`consumers.audit.signatures`.
+        workers: where they are; None means here.
     """
-
-    ring: KeyRing
-    policy: Policy
-    noise: list[Finding] = field(default_factory=list)
-    refused: int = 0
-    repeated: int = 0
-    named: bool = False
-    runs: dict[bytes, str] = field(default_factory=dict)
-    start: Opened[RunStarted] | None = None
-    chain: list[Opened[StepCommitted | RunFinished]] = field(default_factory=list)
-    proofs: dict[tuple[int, int], list[Opened[ProofAttached]]] = field(default_factory=lambda: defaultdict(list))
-    ledger: list[Opened[Entry]] = field(default_factory=list)
-    checkpoints: list[Opened[CheckpointIssued]] = field(default_factory=list)
-    anchored: list[Opened[Anchored]] = field(default_factory=list)
-    records: int = 0
-    used_keys: set[bytes] = field(default_factory=set)
-    seen: set[bytes] = field(default_factory=set)
-
-
-def collect(log: EventLog, run_id: bytes, policy: Policy) -> Collected:
-    """Everything the public topics hold about the run and the shared log."""
-    topics = read_topics(log, run_id)
-    roots = _roots_in(topics.steps) if policy.first_use else policy.roots
-    # Evidence of every class is looked at here; which classes count is check 11.
-    ring_policy = replace(policy, evidence_classes=frozenset(CLASSES), roots=roots)
-    found = Collected(KeyRing(ring_policy), ring_policy, records=len(topics))
-    for item in topics.steps:
-        _introduce(found, item)
-    refused = _letters(found, topics.letters)
-    for item in (*sorted(topics.steps, key=_rank), *topics.proofs, *topics.checkpoints):
-        _take(found, item, run_id, refused)
-    covered = _covered(found)
-    for number, item in enumerate(topics.ledger):
-        # Entries without their checkpoint came while this was read. Leaves count, not records: anyone can copy those.
-        if number < topics.settled or len(found.ledger) < covered:
-            _take(found, item, run_id, refused)
-    for item in topics.anchors:
-        _take(found, item, run_id, refused)
+    own = workers or Workers(0)
+    with ExitStack() as stack:
+        topics = open_topics(log, stack)
+        found = _heads(topics.heads, run_id, policy, mode)
+        judge = Judge(found.ring, run_id, own, mode)
+        _letters(found, judge, topics.letters)
+        _steps(found, judge, topics.steps)
+        _listed(found, judge, "checkpoints", topics.checkpoints)
+        _ledger(found, judge, topics)
+        _proofs(found, judge, topics.proofs)
+        _listed(found, judge, "anchors", topics.anchors)
+        found.records += judge.records
     return found
 
 
-def _rank(item: Item) -> int:
-    """Starts, then steps by number, then ends: partitions have no common order, and copies may stand in any."""
-    event = item.claimed.event if item.claimed else None
-    if isinstance(event, StepCommitted):
-        return event.step
-    return 1 << 62 if isinstance(event, RunFinished) else 0
+def started_runs(log: EventLog, policy: Policy) -> dict[bytes, str]:
+    """The runs that have started, by id with their names."""
+    with ExitStack() as stack:
+        steps, heads = (stack.enter_context(log.reader(["steps"])).read_to_end() for _ in range(2))
+        found = _heads(heads, bytes(32), policy, "all")
+        _steps(found, Judge(found.ring, bytes(32), Workers(0), "all"), (
+            record for record in steps if looks_like(record.value, RunStarted)
+        ))  # fmt: skip
+    return found.runs
 
 
-def _covered(found: Collected) -> int:
-    """The largest size that a checkpoint claims; whether it is right is for check 8."""
-    sizes = [0]
-    for opened in found.checkpoints:
-        with suppress(DecodeError):
-            sizes.append(parse_checkpoint(opened.event.note).size)
-    return max(sizes)
-
-
-def _roots_in(items: list[Item]) -> dict[str, frozenset[bytes]]:
-    """Trust on first use: the roots that the log's own introductions name."""
-    events = (item.claimed.event for item in items if item.claimed)
-    return {"SIMULATED": frozenset(e.evidence[:32] for e in events if isinstance(e, EnclaveAttested))}
-
-
-def _introduce(found: Collected, item: Item) -> None:
-    if item.claimed and isinstance(item.claimed.event, EnclaveAttested):
-        # A key without good evidence is one that is not known; a bad signature becomes noise below.
+def _heads(records: Iterator[Record], run_id: bytes, policy: Policy, mode: str) -> Collected:
+    """The keys that are introduced, with their evidence; of two words on one key the first counts, by its place."""
+    # Evidence of every class is looked at here; which classes count is check 11.
+    ring_policy = replace(policy, evidence_classes=frozenset(CLASSES))
+    good: dict[bytes, tuple[int, int]] = {}
+    roots: set[bytes] = set()
+    for record in records:
+        if _INTRODUCTION not in record.value[: 3 * HEADER_BYTES] or not looks_like(record.value, EnclaveAttested):
+            continue
+        # A key without good evidence is one that is not known; a bad signature becomes noise later.
+        with suppress(DecodeError, VerificationError):
+            if policy.first_use:
+                # Trust on first use: the roots that the log's own introductions name, whoever signed them.
+                event = decode_unverified("steps", record.value).event
+                assert isinstance(event, EnclaveAttested)
+                roots.add(event.evidence[:32])
+            else:  # strangers may bring any number that are not good
+                KeyRing(ring_policy).introduce(open_introduction("steps", record.value))
+            place = (record.partition, record.offset)
+            good[record.value] = min(place, good.get(record.value, place))
+    if policy.first_use:
+        ring_policy = replace(ring_policy, roots={"SIMULATED": frozenset(roots)})
+    found = Collected(KeyRing(ring_policy), ring_policy, run_id, mode)
+    for value, _ in sorted(good.items(), key=lambda one: one[1]):
         with suppress(VerificationError):
-            found.ring.introduce(open_introduction("steps", item.value))
+            found.ring.introduce(open_introduction("steps", value))
+    return found
 
 
-def _letters(found: Collected, items: list[Item]) -> set[Place]:
+def _letters(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
     """What the ledger has refused. No other role's word excuses a record, and no word excuses the ledger's own."""
-    letters = set()
-    for item in items:
-        try:
-            opened = found.ring.open("dead-letters", item.value)
-        except (DecodeError, VerificationError):
+    pinned = found.policy.ledger_keys
+    for _, opened in judge.judged("dead-letters", records):
+        if not isinstance(opened, Opened):
             continue  # a letter by nobody excuses nothing
-        event, signer, pinned = opened.event, found.ring.keys[opened.key_id], found.policy.ledger_keys
+        event, signer = opened.event, found.ring.keys[opened.key_id]
         excuses = signer.role is Role.LEDGER and (pinned is None or signer.public_key in pinned)
         if isinstance(event, DeadLetter) and event.source_topic in LEDGER_INPUTS and excuses:
-            letters.add((event.source_topic, event.partition, event.offset, event.digest))
-    return letters
+            found.unaccepted.letter((event.source_topic, event.partition, event.offset, event.digest))
 
 
-def _take(found: Collected, item: Item, run_id: bytes, refused: set[Place]) -> None:
-    """Keeps what is the run's or the shared log's, once."""
-    try:
-        if item.claimed is None:
-            raise DecodeError(item.why)
-        opened = _open(found, item, item.claimed, run_id)
-    except (DecodeError, VerificationError) as error:
-        found.named |= item.claimed is not None and _names(item.claimed, run_id)
-        if item.place in refused:
-            found.refused += 1
+def _steps(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
+    first = (0, 0)
+    for item, opened in judge.judged("steps", records):
+        if not isinstance(opened, Opened):
+            found.refuse(item, opened)
+        elif isinstance(opened.event, StepCommitted | RunFinished):
+            found.chain.add(opened, item.value, item.partition, item.offset)
+        elif isinstance(opened.event, RunStarted):
+            found.runs[opened.event_id] = opened.event.name
+            if opened.event_id != found.run_id:
+                continue
+            found.repeated += found.start is not None
+            if found.start is None or (item.partition, item.offset) < first:
+                found.start, first = opened, (item.partition, item.offset)  # type: ignore[assignment]
+                found.used_keys.add(opened.key_id)
+    _settle_steps(found)
+
+
+def _settle_steps(found: Collected) -> None:
+    """Each event once, by number; any trainer can sign about any run: these are not the run's words."""
+    chain, start = found.chain, found.start
+    if not (chain.ascending and (start is None or chain.keys <= {start.key_id})):
+        kept, ids, keys = list[int](), set[bytes](), set[bytes]()
+        for index, other in chain.sort():
+            opened = chain.sealed[index]
+            ids = set() if other else ids
+            if start is not None and opened.key_id != start.key_id:
+                event = opened.event
+                what = f"step {event.step}" if isinstance(event, StepCommitted) else "the end"
+                value, place = chain.sealed.value(index), (chain.partitions[index], chain.offsets[index])
+                found.refuse(Item("steps", *place, value), f"{what}: signed by another key than the run's start")
+            elif opened.event_id in ids:
+                found.repeated += 1
+            else:
+                ids.add(opened.event_id)
+                keys.add(opened.key_id)
+                kept.append(index)
+        chain.keep(kept, keys)
+    found.used_keys |= chain.keys
+
+
+def _listed(found: Collected, judge: Judge, topic: str, records: Iterator[Record]) -> None:
+    """Checkpoints or receipts, in the order of the log."""
+    listed: list[tuple[int, int, Opened[Event]]] = []
+    for item, opened in judge.judged(topic, records):
+        if isinstance(opened, Opened):
+            listed.append((item.partition, item.offset, opened))
         else:
-            found.noise.append(Finding(0 if item.claimed is None else 1, item.at(error)))
+            found.refuse(item, opened)
+    once = dict[bytes, Opened[Event]]()
+    for _, _, event in sorted(listed, key=lambda one: one[:2]):
+        once.setdefault(event.event_id, event)
+    found.repeated += len(listed) - len(once)
+    found.used_keys |= {event.key_id for event in once.values()}
+    (found.checkpoints if topic == "checkpoints" else found.anchored).extend(once.values())  # type: ignore[arg-type]
+
+
+def _ledger(found: Collected, judge: Judge, topics: Topics) -> None:
+    """Entries without their checkpoint came while this was read. Leaves count, not records: anyone can copy those."""
+    roots: dict[int, list[Root]] = {}
+    for issued in found.checkpoints:
+        with suppress(DecodeError):
+            checkpoint = parse_checkpoint(issued.event.note)
+            roots.setdefault(checkpoint.size, []).append((checkpoint.root, issued.key_id))
+    covered = max(roots, default=0)
+
+    def take(item: Item, opened: Opened[Entry]) -> None:
+        found.used_keys.add(opened.key_id)
+        found.ledger.add(opened, item.value)
+
+    if judge.chained:
+        rule = ByCheckpoints(judge, found.ledger, roots, take, found.refuse, found.repeat)
+        for records, most in ((topics.settled, None), (topics.ledger, covered)):
+            for item in chain.from_iterable(chunks(records)):
+                judge.records += 1
+                if most is None or rule.size < most:
+                    rule.take(item)
+        rule.finish()
         return
-    if opened is None:
-        return
-    if opened.event_id in found.seen:
-        found.repeated += 1
-    else:
-        found.seen.add(opened.event_id)
-        _keep(found, opened)
+
+    def judged(item: Item, opened: Opened[Event] | Refusal) -> None:
+        if not isinstance(opened, Opened):
+            found.refuse(item, opened)
+        elif found.ledger.has(opened):  # type: ignore[arg-type]
+            found.repeated += 1
+        else:
+            take(item, opened)  # type: ignore[arg-type]
+
+    for item, opened in judge.judged("ledger", topics.settled):
+        judged(item, opened)
+    for item, opened in judge.judged("ledger", topics.ledger):
+        if len(found.ledger) < covered:
+            judged(item, opened)
 
 
-def _names(claimed: Opened[Event], run_id: bytes) -> bool:
-    return run_id in (claimed.event_id, getattr(claimed.event, "run_id", None))
+def _proofs(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
+    for item, opened in judge.judged("proofs", records):
+        if not isinstance(opened, Opened):
+            found.refuse(item, opened)
+        elif not found.proofs.add(
+            cast("Opened[ProofAttached]", opened), item.value, item.partition, item.offset, judge.chained
+        ):
+            found.repeated += 1
+    if judge.chained:
+        _settle_proofs(found, judge)
+    found.used_keys |= found.proofs.signers()
 
 
-def _open(found: Collected, item: Item, claimed: Opened[Event], run_id: bytes) -> Opened[Event] | None:
-    """The event, if it is about the run or the shared log."""
-    if isinstance(claimed.event, EnclaveAttested):
-        open_introduction("steps", item.value)
-        return None
-    opened = found.ring.open_decoded(item.place[0], claimed)
-    event, start = opened.event, found.start
-    if isinstance(event, RunStarted):
-        found.runs[opened.event_id] = event.name
-        return opened if opened.event_id == run_id else None
-    if isinstance(event, StepCommitted | RunFinished) and start is not None and opened.key_id != start.key_id:
-        # Any trainer can sign about any run: these are not the run's words.
-        what = f"step {event.step}" if isinstance(event, StepCommitted) else "the end"
-        raise VerificationError(f"{what}: signed by another key than the run's start")
-    return opened
+def _settle_proofs(found: Collected, judge: Judge) -> None:
+    """Proofs by the ledger's entry for their step, if it names just those that are there; else by their signatures."""
+    proofs, entries = found.proofs, found.ledger.by_step()
+    entered, digest = next(entries, (0, b""))
+    for step, rows in proofs.by_step():
+        while 0 < entered < step:
+            entered, digest = next(entries, (0, b""))
+        ids = dict[int, bytes]()
+        alone = all(ids.setdefault(shard, proofs.ids[index]) == proofs.ids[index] for shard, index in rows)
+        named = entered == step and digest == proofs_digest(list(ids.values()))
+        seen = set[bytes]()
+        for _, index in rows:
+            if not (alone and named) and not _holds(found, judge, index):
+                continue
+            if proofs.ids[index] in seen:
+                found.repeated += 1
+                proofs.drop(index)
+            seen.add(proofs.ids[index])
 
 
-def _keep(found: Collected, opened: Opened[Event]) -> None:
-    event = opened.event
-    found.used_keys.add(opened.key_id)
-    if isinstance(event, RunStarted):
-        found.start = opened  # type: ignore[assignment]
-    elif isinstance(event, StepCommitted | RunFinished):
-        found.chain.append(opened)  # type: ignore[arg-type]
-    elif isinstance(event, ProofAttached):
-        found.proofs[event.step, event.shard].append(opened)  # type: ignore[arg-type]
-    elif isinstance(event, CheckpointIssued):
-        found.checkpoints.append(opened)  # type: ignore[arg-type]
-    elif isinstance(event, Anchored):
-        found.anchored.append(opened)  # type: ignore[arg-type]
-    else:
-        found.ledger.append(opened)  # type: ignore[arg-type]
+def _holds(found: Collected, judge: Judge, index: int) -> bool:
+    """Whether a proof's own signature holds; if not, it is out."""
+    proofs = found.proofs
+    item = Item("proofs", proofs.partitions[index], proofs.offsets[index], proofs.sealed.value(index))
+    try:
+        judge.open("proofs", item)
+    except VerificationError as error:
+        found.refuse(item, error)
+        proofs.drop(index)
+        return False
+    return True

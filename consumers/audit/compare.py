@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from anchor import ReceiptFacts, verify_receipt
-from consumers.audit.collect import Collected, collect
+from consumers.audit.collect import collect
+from consumers.audit.collected import Collected
 from consumers.audit.opening import add_trust, open_source, policy_from
 from ledger.checkpoint import Checkpoint, verify_checkpoint
 from ledger.note import VerifierKey
-from ledger.tree import Tree
+from ledger.tree import GrowingTree
 from zk_autograd.errors import UsageError, ZkAutogradError
 from zk_autograd.policy import Policy
 
@@ -41,7 +42,7 @@ class View:
 
     name: str
     found: Collected
-    tree: Tree
+    tree: GrowingTree
     checkpoints: list[Signed]
     receipts: list[ReceiptFacts]
 
@@ -66,7 +67,7 @@ def view(name: str, found: Collected, policy: Policy, origin: str | None) -> Vie
                 receipts.append(verify_receipt(event.receipt, event.anchor))
             except ZkAutogradError:
                 continue
-    return View(name, found, Tree(o.body for o in found.ledger), signed, receipts)
+    return View(name, found, found.ledger.tree, signed, receipts)
 
 
 def compare(a: View, b: View) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def _same_log(a: View, b: View) -> bool:
     return bool(names[0] & names[1])
 
 
-def _first_difference(a: Tree, b: Tree) -> int | None:
+def _first_difference(a: GrowingTree, b: GrowingTree) -> int | None:
     """The first leaf that both have and that differs, found by halving: equal roots are equal leaves."""
     low, high = 0, min(a.size, b.size)
     if a.root_at(high) == b.root_at(high):
@@ -148,7 +149,7 @@ def _notes_of_neither(a: View, b: View) -> list[dict[str, Any]]:
     ][:1]  # fmt: skip
 
 
-def _of(signed: Signed, tree: Tree) -> bool:
+def _of(signed: Signed, tree: GrowingTree) -> bool:
     size = signed.checkpoint.size
     return size <= tree.size and tree.root_at(size) == signed.checkpoint.root
 
@@ -254,7 +255,9 @@ def run(args: argparse.Namespace) -> int:
     for name in (args.a, args.b):
         is_log = "://" in name
         with open_source(name if is_log else None, None if is_log else name, args.home) as source:
-            views.append(view(source.log.url, collect(source.log, bytes(32), policy), policy, args.origin))
+            views.append(
+                view(source.log.url, collect(source.log, bytes(32), policy, args.signatures), policy, args.origin)
+            )
     facts = compare(*views)
     print(json.dumps(facts) if args.json else as_text(facts))
     return int(facts["exit_code"])

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from consumers.audit.checks import audit
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.opening import add_trust, collect_run, open_source, place_of, policy_from
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import verify_all
@@ -20,7 +20,7 @@ from consumers.audit.spot import OneStep
 from consumers.receipts import verified_receipt
 from ledger.chain import RunChain
 from ledger.checkpoint import parse_checkpoint
-from ledger.tree import Tree
+from ledger.tree import GrowingTree
 from schemas.events import Block, StepProven, StepRecorded
 from zk_autograd.errors import DecodeError, UsageError, ZkAutogradError
 from zk_autograd.merkle import verify_inclusion
@@ -60,10 +60,10 @@ def explain(out: Audit, found: Collected, step: int) -> dict[str, Any]:
     opened = chain.steps[step - 1]
     event = opened.event
     signer = found.ring.keys[opened.key_id]
-    tree = Tree(o.body for o in found.ledger)
+    tree = found.ledger.tree
     leaves = {
-        type(o.event): (i, o) for i, o in enumerate(found.ledger)
-        if isinstance(o.event, StepProven | StepRecorded) and (o.event.run_id, o.event.step) == (out.run_id, step)
+        type(o.event): (leaf, o) for leaf, o in found.ledger.of_run()
+        if isinstance(o.event, StepProven | StepRecorded) and o.event.step == step
     }  # fmt: skip
     entry = leaves.get(StepProven)
     receipts = [] if entry is None else _receipts(found, tree, entry[0])
@@ -113,10 +113,10 @@ def _public(chain: RunChain, step: int) -> list[dict[str, Any]]:
 
 def _proofs(out: Audit, found: Collected, step: int) -> list[dict[str, Any]]:
     assert out.circuit is not None
-    accepted = {i for ids in out.accepted.get(step, []) for i in ids}
-    rows = []
+    accepted = {i for ids in out.accepted.choices(step) for i in ids}
+    rows, there = [], found.proofs.of(step)
     for shard in needed(out, out.sampling, step):
-        for opened in found.proofs.get((step, shard), []):
+        for opened in there.get(shard, []):
             proof = opened.event.proof
             row = {"shard": shard, "id": opened.event_id.hex(), "bytes": len(proof)}
             row |= {"sha256": hashlib.sha256(proof).hexdigest(), "verified": opened.event_id in accepted}
@@ -127,11 +127,11 @@ def _proofs(out: Audit, found: Collected, step: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _entry(tree: Tree, leaf: int, name: bytes) -> dict[str, Any]:
+def _entry(tree: GrowingTree, leaf: int, name: bytes) -> dict[str, Any]:
     return {"leaf": leaf, "of": tree.size, "id": name.hex(), "leaf_hash": tree.node(0, leaf).hex()}
 
 
-def _checkpoint(found: Collected, tree: Tree, leaf: int, data: bytes) -> dict[str, Any] | None:
+def _checkpoint(found: Collected, tree: GrowingTree, leaf: int, data: bytes) -> dict[str, Any] | None:
     """The first checkpoint that covers the leaf, with the leaf's path to its root."""
     for number, opened in enumerate(found.checkpoints):
         try:
@@ -149,7 +149,7 @@ def _checkpoint(found: Collected, tree: Tree, leaf: int, data: bytes) -> dict[st
     return None
 
 
-def _receipts(found: Collected, tree: Tree, leaf: int) -> list[dict[str, Any]]:
+def _receipts(found: Collected, tree: GrowingTree, leaf: int) -> list[dict[str, Any]]:
     """Of each anchor that counts the first receipt that covers the leaf."""
     named = found.policy.anchors
     first: dict[str, dict[str, Any]] = {}
@@ -256,7 +256,7 @@ def run(args: argparse.Namespace) -> int:
     """Explains a step."""
     policy = policy_from(args)
     with open_source(*place_of(args), args.home) as source:
-        found, run_id = collect_run(source, args.run, policy)
+        found, run_id = collect_run(source, args.run, policy, args.signatures)
         out = audit(
             found, run_id, policy, source.find_circuit,
             lambda circuit, jobs: verify_all(circuit, jobs, 1, lambda: None), [], args.origin, spot=OneStep(args.step),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from consumers.audit.bundle_log import BundleLog
-from consumers.audit.collect import Collected, collect
+from consumers.audit.collect import collect, started_runs
+from consumers.audit.collected import Collected
+from consumers.audit.signatures import MODES
+from consumers.audit.workers import Workers
 from consumers.options import add_reading, log_url
 from schemas.wire import open_event_log
 from zk_autograd.errors import UsageError
@@ -45,6 +48,11 @@ def add_trust(p: argparse.ArgumentParser) -> None:
         help="without --policy: accept a sampled run of which at least K shards a step are proven",
     )
     p.add_argument("--dev", action="store_true", help="without --policy: accept simulated evidence and a local SRS")
+    p.add_argument(
+        "--signatures", choices=MODES, default="all",
+        help="chained: take records that a signed one names by hash without a look at their own signatures, which is "
+        "several times faster (default: all)",
+    )  # fmt: skip
     p.add_argument("--origin", help="the log's expected name in its checkpoints (default: the first checkpoint's)")
 
 
@@ -92,9 +100,13 @@ def place_of(args: argparse.Namespace) -> tuple[str, str | None]:
     return log_url(args), args.file
 
 
-def collect_run(source: Source, wanted: str | None, policy: Policy) -> tuple[Collected, bytes]:
+def collect_run(
+    source: Source, wanted: str | None, policy: Policy, mode: str = "all", workers: Workers | None = None
+) -> tuple[Collected, bytes]:  # fmt: skip
     """One run's records and its id.
 
+    Args:
+        mode, workers: as for :func:`~consumers.audit.collect.collect`.
     Raises:
         UsageError: no such run; the message names those there are.
     """
@@ -106,22 +118,22 @@ def collect_run(source: Source, wanted: str | None, policy: Policy) -> tuple[Col
     elif _is_id(wanted):
         run_id = bytes.fromhex(wanted)
     else:
-        run_id = find_run(collect(source.log, bytes(32), policy), wanted)
+        run_id = find_run(started_runs(source.log, policy), wanted)
     if source.run_id not in (None, run_id):
         assert source.run_id is not None
         raise UsageError(f"the bundle is of run {source.run_id.hex()}, not of {run_id.hex()}")
-    found = collect(source.log, run_id, policy)
+    found = collect(source.log, run_id, policy, mode, workers)
     if found.start is None and not (found.chain or found.proofs or found.named):
-        find_run(found, wanted or run_id.hex())
+        find_run(found.runs, wanted or run_id.hex())
     return found, run_id
 
 
-def find_run(found: Collected, wanted: str) -> bytes:
+def find_run(runs: Mapping[bytes, str], wanted: str) -> bytes:
     """The id of the one run that is called so; UsageError if there is none or more than one."""
-    matches = sorted(i for i, name in found.runs.items() if name == wanted or i.hex().startswith(wanted.lower()))
+    matches = sorted(i for i, name in runs.items() if name == wanted or i.hex().startswith(wanted.lower()))
     if len(matches) == 1:
         return matches[0]
-    listed = "".join(f"\n  {i.hex()}  {name}" for i, name in sorted(found.runs.items())[:20]) or " none"
+    listed = "".join(f"\n  {i.hex()}  {name}" for i, name in sorted(runs.items())[:20]) or " none"
     what = "no run" if not matches else f"{len(matches)} runs"
     raise UsageError(f"{what} {wanted[:64]!r} in this log; it holds:{listed}")
 

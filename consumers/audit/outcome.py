@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anchor import ReceiptFacts
+from consumers.audit.accepted import Accepted
 from ledger.chain import RunChain
 from ledger.epochs import epoch_range
 from zk_autograd.proofs.base import Circuit
@@ -31,6 +32,10 @@ TITLES = (
 )
 
 
+MOST = 10_000
+"""So many findings of a check are named; the rest is counted."""
+
+
 class Status(StrEnum):
     """Outcome of one check."""
 
@@ -48,10 +53,20 @@ class Check:
     detail: str = ""
     findings: list[str] = field(default_factory=list)
 
+    more: int = 0
+    """Findings beyond those that are named."""
+
     @property
     def title(self) -> str:
         """What it is about."""
         return TITLES[self.number]
+
+    def found(self, text: str) -> None:
+        """Adds a finding, or counts it: after a gap every later step is one."""
+        if len(self.findings) < MOST:
+            self.findings.append(text)
+        else:
+            self.more += 1
 
 
 @dataclass
@@ -68,8 +83,12 @@ class Audit:
     circuit: Circuit | None = None
     sampling: Sampling | None = None
     """What was drawn, of a sampled run; None: all of it has to be proven."""
-    accepted: dict[int, list[list[bytes]]] = field(default_factory=dict)
-    """By step of which every shard that has to be is proven: the ids of each shard's proofs that hold."""
+    accepted: Accepted = field(default_factory=Accepted)
+    """Steps of which every shard that has to be is proven."""
+    gradients: dict[str, Any] | None = None
+    """What the steps state of their gradients; None without a chain."""
+    signatures: str = "all"
+    """Which signatures were looked at."""
     proven: int = 0
     proofs_verified: int = 0
     remembered: int = 0
@@ -87,7 +106,7 @@ class Audit:
         """Records a finding."""
         check = self.checks[number]
         check.status = Status.VIOLATED
-        check.findings.append(text)
+        check.found(text)
 
     def unchecked(self, number: int, why: str) -> None:
         """Records that a check could not be made."""

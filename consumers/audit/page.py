@@ -16,10 +16,9 @@ from bisect import bisect_right
 from datetime import UTC, datetime
 from pathlib import Path
 
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.report import NOT_PROVEN, as_text
-from schemas.events import StepProven
 from zk_autograd.errors import UsageError
 
 _STEPS = 1000
@@ -169,7 +168,8 @@ def _checks(out: Audit) -> str:
     for check in out.checks:
         kind, mark = _MARKS[check.status]
         said = "".join(f"<br>{_t(text)}" for text in check.findings[:20])
-        more = f"<br>… and {len(check.findings) - 20} more" if len(check.findings) > 20 else ""
+        left = len(check.findings) - 20 + check.more
+        more = f"<br>… and {left} more" if left > 0 else ""
         rows.append(
             f'<tr><td class="n">{check.number}</td><td>{_t(_PLAIN[check.number])}<br><span class="soft">'
             f'{_t(check.detail)}</span>{said}{more}</td><td class="{kind}">{_t(mark)}</td></tr>'
@@ -183,14 +183,14 @@ def _checks(out: Audit) -> str:
 def _steps(out: Audit, found: Collected) -> str:
     if (chain := out.chain) is None or not chain.steps:
         return ""
-    leaves = {
-        o.event.step: i for i, o in enumerate(found.ledger)
-        if isinstance(o.event, StepProven) and o.event.run_id == out.run_id
-    }  # fmt: skip
     anchored = sorted(a.size for a in out.anchors)
     count = len(chain.steps)
     half = _STEPS // 2
     shown = range(1, count + 1) if count <= _STEPS else [*range(1, half + 1), *range(count - half + 1, count + 1)]
+    listed = frozenset(shown)
+    leaves = {
+        step: leaf for leaf, step in zip(found.ledger.own, found.ledger.own_steps, strict=True) if step in listed
+    }  # fmt: skip
     rows = []
     for step in shown:
         event, leaf = chain.steps[step - 1].event, leaves.get(step)

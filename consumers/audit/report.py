@@ -10,7 +10,7 @@ from typing import Any
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.sampled import NOT_SAMPLED
 from consumers.audit.spot import Random
-from consumers.audit.statistics import gradients, gradients_in_words
+from consumers.audit.statistics import in_words
 from ledger.sampling import rounded_down
 
 _MARKS = {Status.PASSED: "ok  ", Status.VIOLATED: "FAIL", Status.UNCHECKED: "–   "}
@@ -20,6 +20,12 @@ _SHOWN = 5
 NOT_PROVEN = (
     "Not proven: that the gradients came from the declared data and model code. "
     "The training enclave's attestation alone vouches for that."
+)
+
+
+CHAINED = (
+    "Signatures: chained. Records that a signed one names by hash were taken for that, without a look at their own "
+    "signatures."
 )
 
 
@@ -42,9 +48,11 @@ def as_text(out: Audit, name: str) -> str:
         lines.append(f"  {_MARKS[check.status]} {check.number:>2}  {check.title:<38} {check.detail}")
         lines += [f"             {text}" for text in check.findings[:_SHOWN]]
         if len(check.findings) > _SHOWN:
-            lines.append(f"             … and {len(check.findings) - _SHOWN} more (see --json)")
-    if out.chain is not None and out.chain.steps:
-        lines.append(f"  {gradients_in_words(gradients(out.chain))}")
+            lines.append(f"             … and {len(check.findings) - _SHOWN + check.more} more (see --json)")
+    if out.gradients is not None and out.chain is not None and out.chain.steps:
+        lines.append(f"  {in_words(out.gradients)}")
+    if out.signatures == "chained":
+        lines.append(f"  {CHAINED}")
     insecure = sorted(c for c in out.classes if c in {"SIMULATED", "DEV SRS"})
     if insecure:
         lines.append(
@@ -164,13 +172,14 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "exit_code": out.exit_code,
         "steps": len(out.chain.steps) if out.chain else 0,
         "finished": bool(out.chain and out.chain.finished),
+        "signatures": out.signatures,
         "steps_proven": out.proven,
         "epoch": _epoch(out),
         "sampled": _sampled(out),
         "spot_check": _spot(out),
         "proofs_verified": out.proofs_verified,
         "proofs_remembered": out.remembered,
-        "gradients": gradients(out.chain) if out.chain else None,
+        "gradients": out.gradients,
         "ledger_size": out.size,
         "cosigned_size": out.cosigned,
         "classes": sorted(out.classes),
@@ -181,7 +190,14 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
             {"anchor": a.anchor, "counter": a.counter, "size": a.size, "root": a.root.hex()} for a in out.anchors
         ],
         "checks": [
-            {"number": c.number, "title": c.title, "status": c.status.value, "detail": c.detail, "findings": c.findings}
+            {
+                "number": c.number,
+                "title": c.title,
+                "status": c.status.value,
+                "detail": c.detail,
+                "findings": c.findings,
+                "more": c.more,
+            }
             for c in out.checks
         ],
         "not_proven": NOT_PROVEN,

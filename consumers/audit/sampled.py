@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from anchor import require_beacon
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.outcome import Audit
 from consumers.receipts import verified_receipt
 from ledger.sampling import Beacon, Draw, detection, detection_over
-from ledger.tree import Tree
 from schemas.events import RunClosed, RunOpened, StepProven, StepRecorded
 from zk_autograd.errors import VerificationError, ZkAutogradError
 from zk_autograd.policy import Policy
@@ -80,9 +79,9 @@ def sampling_of(out: Audit, found: Collected) -> Sampling | None:
     except VerificationError as error:
         out.violated(2, f"run {chain.name}: {error}")
     beacon, draws = _beacon(out, found, start.beacon), dict[int, Draw]()
-    for leaf, opened in enumerate(found.ledger):
+    for leaf, opened in found.ledger.of_run():
         event = opened.event
-        if not isinstance(event, StepRecorded) or event.run_id != out.run_id or event.step > len(chain.steps):
+        if not isinstance(event, StepRecorded) or event.step > len(chain.steps):
             continue
         event_id = chain.steps[event.step - 1].event_id
         draw = beacon.draw(leaf, out.run_id, event.step, event_id, start.sampled, start.shards)
@@ -106,7 +105,7 @@ def _tries(found: Collected, run_id: bytes) -> int:
 
 def _beacon(out: Audit, found: Collected, identity: str) -> Beacon:
     """9: the beacon's receipts as far as they are as they must be."""
-    beacon, tree = Beacon(identity), Tree(o.body for o in found.ledger)
+    beacon, tree = Beacon(identity), found.ledger.tree
     for opened in found.anchored:
         if opened.event.anchor == identity:
             try:
@@ -124,10 +123,8 @@ def check_records(out: Audit, found: Collected, sampling: Sampling | None) -> No
         return
     opened = closed = False
     recorded = proven = 0
-    for leaf, item in enumerate(found.ledger):
+    for leaf, item in found.ledger.of_run():
         entry = item.event
-        if entry.run_id != out.run_id:
-            continue
         if isinstance(entry, RunOpened):
             opened = True
         elif isinstance(entry, StepRecorded):

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger.chain import RunChain
+from schemas.events import RunStarted, StepCommitted
 
 
-def gradients(chain: RunChain) -> dict[str, Any]:
-    """Over all steps, for machines.
+class Gradients:
+    """Sums over a run's steps, one after the other."""
 
-    ``saturated``, ``underflow`` and ``limited`` are sums (counts of elements), ``max_rounding`` is the largest rounding
-    error of a step and ``max_rounding_step`` that step (0: none). ``max_rounding_declared`` is checked against them
-    (check 4); what no one can check is that the steps state what happened.
-    """
-    steps = [opened.event for opened in chain.steps]
-    worst = max(steps, key=lambda step: step.rounding, default=None)
-    return {
-        "vouched_by": "enclave",
-        "saturated": sum(step.saturated for step in steps),
-        "underflow": sum(step.underflow for step in steps),
-        "limited": sum(step.limited for step in steps),
-        "max_rounding": worst.rounding if worst else 0.0,
-        "max_rounding_step": worst.step if worst else 0,
-        "max_rounding_declared": chain.start.max_rounding,
-        "scale_changes": sum(any(step.shifts) for step in steps),
-    }
+    def __init__(self, start: RunStarted) -> None:
+        self._declared = start.max_rounding
+        self._saturated = self._underflow = self._limited = self._changes = 0
+        self._rounding, self._worst = 0.0, 0
+
+    def add(self, step: StepCommitted) -> None:
+        """Takes the next step."""
+        self._saturated += step.saturated
+        self._underflow += step.underflow
+        self._limited += step.limited
+        self._changes += any(step.shifts)
+        if not self._worst or step.rounding > self._rounding:
+            self._rounding, self._worst = step.rounding, step.step
+
+    def facts(self) -> dict[str, Any]:
+        """Over all steps, for machines.
+
+        ``saturated``, ``underflow`` and ``limited`` are sums (counts of elements), ``max_rounding`` is the largest
+        rounding error of a step and ``max_rounding_step`` that step (0: none). ``max_rounding_declared`` is checked
+        against them (check 4); what no one can check is that the steps state what happened.
+        """
+        return {
+            "vouched_by": "enclave",
+            "saturated": self._saturated,
+            "underflow": self._underflow,
+            "limited": self._limited,
+            "max_rounding": self._rounding,
+            "max_rounding_step": self._worst,
+            "max_rounding_declared": self._declared,
+            "scale_changes": self._changes,
+        }
 
 
-def gradients_in_words(found: dict[str, Any]) -> str:
+def in_words(found: dict[str, Any]) -> str:
     """The same in one line for people."""
     bound = found["max_rounding_declared"]
     changes = found["scale_changes"]

@@ -23,16 +23,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anchor import Anchor, Head, open_anchor
+from consumers.audit.anchor_checks import held_by
 from consumers.audit.checks import audit
 from consumers.audit.compare import View, view
-from consumers.audit.log_checks import held_by
 from consumers.audit.opening import add_trust, collect_run, open_source, policy_from
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Job, Verdict, verify_all
 from consumers.audit.report import as_text
+from consumers.audit.workers import Workers
 from consumers.options import log_url
-from schemas.events import StepCommitted
-from schemas.signing import Opened
+from ledger.steps import Steps
 from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit, Commitments
@@ -62,7 +62,7 @@ class Seen:
         """Alarms for what is not there any more, or another; then this round is what was seen."""
         found = []
         tree = now.tree
-        steps: Sequence[Opened[StepCommitted]] = list(out.chain.steps) if out.chain else []
+        steps = out.chain.steps if out.chain else Steps()
         if tree.size < self.entries:
             found.append(Alarm("log rolled back", f"the ledger had {self.entries} entries, and has {tree.size}"))
         elif self.entries and tree.root_at(self.entries) != self.root:
@@ -79,7 +79,7 @@ class Seen:
         live = {uri: (head.counter, head.root) for uri, head in heads if head is not None}
         found += _anchors("receipts", self.receipts, receipts) + _anchors("live", self.heads, live, may_miss=True)
         self.entries, self.root, self.step = tree.size, tree.root(), len(steps)
-        self.event_id = steps[-1].event_id if steps else b""
+        self.event_id = steps[-1].event_id if len(steps) else b""
         self.checkpoint, self.receipts, self.heads = largest, receipts, self.heads | live
         return found
 
@@ -130,10 +130,12 @@ class Watch:
         args = self._args
         held = held_by(self._live)
         with open_source(log_url(args), None, args.home) as source:
-            found, run_id = collect_run(source, args.run, self._policy)
-            out = audit(
-                found, run_id, self._policy, source.find_circuit, self._verify, self._live, args.origin, held
-            )  # fmt: skip
+            with Workers(args.workers) as workers:
+                found, run_id = collect_run(source, args.run, self._policy, args.signatures, workers)
+                out = audit(
+                    found, run_id, self._policy, source.find_circuit, self._verify, self._live, args.origin, held,
+                    workers=workers,
+                )  # fmt: skip
             now = view(source.log.url, found, self._policy, args.origin)
         heads = [(anchor.uri, head) for anchor, head in zip(self._live, held, strict=True)]
         alarms = [

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from consumers.audit.collect import Collected
+from consumers.audit.collected import Collected
 from consumers.audit.log_checks import entries_needed
 from consumers.audit.outcome import Audit
 from ledger.checkpoint import parse_checkpoint
 from ledger.cosignature import cosigned
-from ledger.tree import Tree
+from ledger.tree import GrowingTree
 from zk_autograd.errors import DecodeError, VerificationError
 from zk_autograd.policy import Policy
 
 
-def check_witnesses(out: Audit, found: Collected, tree: Tree, policy: Policy) -> None:
+def check_witnesses(out: Audit, found: Collected, tree: GrowingTree, policy: Policy) -> None:
     """8: a quorum of the policy's witnesses has cosigned a checkpoint that covers the run.
 
     A wrong cosignature is a violation: the ledger has signed for a note that holds it, and checks each before. One that

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from zk_autograd.errors import FormatError
 
@@ -71,7 +72,7 @@ class ParameterBlock:
 
 def round_half_up(x: Fraction) -> int:
     """The integer nearest to ``x``; halves go up."""
-    return math.floor(x + Fraction(1, 2))
+    return (2 * x.numerator + x.denominator) // (2 * x.denominator)
 
 
 def power_fx(base: int, one: int, exponent: int) -> int:
@@ -101,6 +102,7 @@ def nearest_coprime(x: int, modulus: int) -> int:
     raise FormatError(f"no integer near {x} is coprime to {modulus}")
 
 
+@lru_cache(1024)
 def decay_fx(name: str, decay: float, P: int) -> int:
     """``decay`` in units of ``1/P``, for ``0 <= decay < 1``.
 
@@ -120,7 +122,12 @@ def rounding_offset(step: int, P: int) -> int:
     units: for ever, if the gradient is gone. Offsets that are spread evenly over the steps (multiples of the golden
     ratio) make the same sums right on average: over ``P`` steps, ``floor((x + offset)/P)`` averages exactly ``x/P``.
     """
-    return step * nearest_coprime((math.isqrt(5 * P * P) - P) // 2, P) % P
+    return step * _golden(P) % P
+
+
+@lru_cache(64)
+def _golden(P: int) -> int:
+    return nearest_coprime((math.isqrt(5 * P * P) - P) // 2, P)
 
 
 def dithered(x: Fraction, step: int) -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from anchor import open_anchor
+from consumers.audit.anchor_checks import held_by
 from consumers.audit.checks import audit
 from consumers.audit.collect import collect
-from consumers.audit.log_checks import held_by
 from consumers.audit.outcome import Audit
 from schemas.events import RunStarted
 from schemas.wire import open_event_log

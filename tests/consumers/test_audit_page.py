@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from consumers.audit.cli import main
-from consumers.audit.collect import Collected, collect
+from consumers.audit.collect import collect
+from consumers.audit.collected import Collected
 from consumers.audit.outcome import TITLES, Audit
 from consumers.audit.page import page, write_page
 from schemas.events import RunStarted, StepCommitted
@@ -103,7 +104,7 @@ def test_the_page_of_a_sound_run(case: Case) -> None:
 
 def test_a_violation_is_said_with_its_finding(case: Case) -> None:
     record = case.log.find("steps", StepCommitted, step=2)
-    case.log.replace(record, flipped(record.value, len(record.value) - 1))
+    case.log.replace(record, flipped(record.value, 40))
     parsed = assert_inert(paged(case))
     assert "Violated" in parsed.words
     assert "leaves a gap" in parsed.words
@@ -115,7 +116,7 @@ def test_an_audit_that_could_not_even_begin_has_a_page() -> None:
     from schemas.keyring import KeyRing
     from zk_autograd.policy import Policy
 
-    parsed = assert_inert(page(out, Collected(KeyRing(Policy()), Policy()), ""))
+    parsed = assert_inert(page(out, Collected(KeyRing(Policy()), Policy(), bytes(32)), ""))
     assert "Could not be checked" in parsed.words
 
 

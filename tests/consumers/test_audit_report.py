@@ -11,6 +11,7 @@ from anchor import ReceiptFacts
 from consumers.audit.outcome import TITLES, Audit, Status
 from consumers.audit.report import NOT_PROVEN, as_json, as_text
 from consumers.audit.sampled import NOT_SAMPLED, Sampling
+from consumers.audit.statistics import Gradients
 from tests.support.forge import Case
 
 
@@ -111,9 +112,10 @@ def test_the_object_for_machines_is_json_and_names_the_anchors() -> None:
 def test_what_formats_took_from_gradients_is_summed_up_and_its_worst_step_named(case: Case) -> None:
     found = case.audit()
     assert found.chain is not None
+    sums = Gradients(found.chain.start)
     for number, opened in enumerate(found.chain.steps):
-        changed = replace(opened.event, saturated=number, underflow=10, limited=1, rounding=(0.1, 0.3, 0.2)[number])
-        found.chain.steps.kept[number] = replace(opened, event=changed)
+        sums.add(replace(opened.event, saturated=number, underflow=10, limited=1, rounding=(0.1, 0.3, 0.2)[number]))
+    found.gradients = sums.facts()
     facts = as_json(found, "")["gradients"]
     assert (facts["saturated"], facts["underflow"], facts["limited"]) == (3, 30, 3)
     assert (facts["max_rounding"], facts["max_rounding_step"]) == (0.3, 2)

@@ -22,6 +22,7 @@ from consumers.audit.checks import audit
 from consumers.audit.collect import collect
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Verdict
+from consumers.audit.report import as_json
 from consumers.ledger.runner import LedgerRunner
 from consumers.options import Reporter
 from consumers.verifying import Verifiers
@@ -282,6 +283,8 @@ class Case:
     verdicts: dict[tuple[bytes, bytes, tuple[int, ...]], Verdict]
     """Verification is pure, so its outcomes are shared between cases."""
     run_id: bytes = b""
+    agree: bool = True
+    """Whether an audit with ``--signatures chained`` has to say the same, word for word."""
     anchor_path: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -313,11 +316,20 @@ class Case:
         self, policy: Policy | None = None, live: bool = True, origin: str | None = ORIGIN, epoch: int | None = None
     ) -> Audit:
         """The audit of ``run_id`` under the pinned policy, or another."""
-        chosen = policy or self.policy
+        out = self.audited("all", policy or self.policy, live, origin, epoch)
+        if self.agree:
+            other = self.audited("chained", policy or self.policy, live, origin, epoch)
+            assert report(other) == report(out), f"{explain(out)}\n\nchained:\n{explain(other)}"
+        return out
+
+    def audited(
+        self, mode: str, policy: Policy, live: bool = True, origin: str | None = ORIGIN, epoch: int | None = None
+    ) -> Audit:
+        """The audit in one mode of looking at signatures."""
         with open_event_log(f"{self.log.url}?mode=ro", create=False) as log:
-            found = collect(log, self.run_id, chosen)
+            found = collect(log, self.run_id, policy, mode)
         anchors = [open_anchor(self.anchor_uri)] if live else []
-        return audit(found, self.run_id, chosen, self.circuits, self._verify, anchors, origin, epoch=epoch)
+        return audit(found, self.run_id, policy, self.circuits, self._verify, anchors, origin, epoch=epoch)
 
     def _verify(self, circuit: Circuit, jobs: Sequence[tuple[bytes, tuple[int, ...]]]) -> list[Verdict]:
         return [self._verdict(circuit, proof, public) for proof, public in jobs]
@@ -432,6 +444,11 @@ def _honest_entries(told: list[ChainEvent], ids: list[bytes], proofs: dict[Slot,
         elif isinstance(event, RunFinished):
             entries.append(RunClosed(run_id, name, event.steps))
     return entries
+
+
+def report(found: Audit) -> dict[str, Any]:
+    """Everything that the audit says, but for how signatures were looked at."""
+    return as_json(found, "") | {"signatures": None}
 
 
 def violated(found: Audit) -> set[int]:
