@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from zk_autograd.errors import FormatError
-from zk_autograd.statement import Ops, Public, Range, Statement, sum_of_squares
+from zk_autograd.statement import Ops, Public, Range, Statement
 
 CHUNK = 1 << 17
 """Elements that are worked on at a time on a CPU: intermediate values stay in its caches and cost no fresh memory."""
@@ -113,7 +113,7 @@ def _finish(
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     if not st.carries:
         return post
-    scalars = st.settle({name: sum_of_squares(x) for name, x in st.squared(pre, hints).items()}, pub, P)
+    scalars = st.settle(st.sums(pre, post, hints, P), pub, P)
     return st.finish(pre, post, {**hints, **scalars}, pub, P)
 
 
