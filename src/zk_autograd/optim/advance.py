@@ -52,7 +52,7 @@ def advance(st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub
     Raises:
         FormatError: an element does not fit even so.
     """
-    if st.shard_of(P) is not None:
+    if st.shaped:
         return _advance_whole(st, pre, g, pub, P)
     post, hints = _begin(st, pre, g, pub, P)
     outside = _outside(st, pre, post, hints, pub, P)

@@ -64,6 +64,7 @@ class Adafactor(Statement):
     hints = ("k", "u")
     public = ("b2", "c2", "n", "B", "e1", "e2", "D", "r", "o", "j")
     lookups = 6
+    shaped = True
     largest_logrows = 17
     bits = 42
 

@@ -139,6 +139,8 @@ class Statement(ABC):
     """How many bounds a parameter has."""
     carries: tuple[str, ...] = ()
     """Sums over a whole block on which each parameter's step depends, in committed order. Most statements have none."""
+    shaped: bool = False
+    """Whether a shard is a matrix, so that the statement decides how many parameters it has (:meth:`shard_of`)."""
     rescales: Mapping[str, int] | None = None
     """Which public integers carry the state over a change of scale, and how: where ``scale_g`` grows by ``k`` bits with
     a step, integer ``x`` is ``x * 2**(k * rescales[x])`` for that step, rounded down. None: the scale cannot change."""
