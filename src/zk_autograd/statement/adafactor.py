@@ -119,7 +119,9 @@ class Adafactor(Statement):
 
     def choose_format(self, hyper: Hyper, max_lr: float, clip: float, P: int) -> Format:
         self.check_hyper(hyper)
-        scale_g, fixed = scale_for(clip, P // 2 - 1)
+        # A layer without any gradient has the largest rate; so fine that X then leaves its digits no scale may be.
+        highest = direction_bits(P) + 2 + (math.floor(-math.log2(hyper["eps1"]) / 2) if hyper["eps1"] else 30)
+        scale_g, fixed = scale_for(clip, P // 2 - 1, min(30, highest))
         most = math.log2(LARGEST_PUBLIC) / 2 - 0.01 - math.log2(hyper["eps2"])
         scale_w = weight_scale(self.name, max_lr, lambda lr: min(most, math.log2((P // 2 - 8) / (REACH * lr))))
         return Format(scale_w, scale_g, 0, fixed)
