@@ -491,7 +491,7 @@ def bits_that_lie(circuit: Circuit) -> Iterator[Lie]:
     """A bit that is wrong leaves a difference below 0; one of 2 or -1 makes another rate."""
     P = circuit.P
     for f in BITS:
-        for hyper in ({}, {"eps2": 1.0, "eps1": 1.0, "d": 0.25}, {"d": 4.0}):
+        for hyper in ({}, {"eps2": 1.0, "eps1": 1.0, "d": 0.25}, {"d": 12.0}):
             s = _idle(circuit, public(P, **hyper))
             lie = _with_bit(s, f, 1 - s.at[f][0])
             if lie is not None:
