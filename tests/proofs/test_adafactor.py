@@ -69,9 +69,7 @@ def state(circuit: Circuit, rng: np.random.Generator) -> dict[str, Ints]:
 def block(circuit: Circuit, shards: int, pub: Public, seed: int = 0) -> list[tuple[ShardWitness, Public]]:
     """An honest block of random values; moments are those of gradients as large as the new ones."""
     rng, P = np.random.default_rng(seed), circuit.P
-    parts = [
-        (state(circuit, rng), rng.integers(-(P // 2) + 1, P // 2, circuit.shard)) for _ in range(shards)
-    ]
+    parts = [(state(circuit, rng), rng.integers(-(P // 2) + 1, P // 2, circuit.shard)) for _ in range(shards)]
     return [
         (
             ShardWitness(
@@ -141,9 +139,7 @@ def test_the_step_is_the_one_that_is_written_down(circuit: Circuit) -> None:
     for s, (w, _) in enumerate(parts):
         g = w.g.reshape(R, C).tolist()
         r.append([(pub.b2 * before[s][i] + pub.c2 * sum(x * x for x in g[i]) + pub.r) // P for i in range(R)])
-        c[s] = [
-            (pub.b2 * before[s][R + j] + pub.c2 * sum(row[j] ** 2 for row in g) + pub.r) // P for j in range(C)
-        ]
+        c[s] = [(pub.b2 * before[s][R + j] + pub.c2 * sum(row[j] ** 2 for row in g) + pub.r) // P for j in range(C)]
     M, columns_ = sum(map(sum, r)), [sum(x) for x in zip(*c, strict=True)]
     s4, n = 4 ** direction_bits(P), pub.n
     b = [math.isqrt(64 * n * s4 * P * P // (4 * C * x + n)) for x in columns_]
@@ -159,9 +155,7 @@ def test_the_step_is_the_one_that_is_written_down(circuit: Circuit) -> None:
         step = advance(circuit, w, p)
         assert step.hints["u"].tolist() == u[s]
         assert step.post["v"].tolist() == r[s] + c[s] + [0] * (R * C - R - C)
-        assert step.post["w"].tolist() == [
-            int(x) - (T * y + pub.r) // P for x, y in zip(w.pre["w"], u[s], strict=True)
-        ]
+        assert step.post["w"].tolist() == [int(x) - (T * y + pub.r) // P for x, y in zip(w.pre["w"], u[s], strict=True)]
 
 
 def test_a_block_cut_into_shards_moves_as_one(circuit: Circuit) -> None:
@@ -299,7 +293,7 @@ class Scene:
         return {n for n, v in found.items() if np.any(np.asarray(v, dtype=object) % MODULUS >= P)}
 
     def settled(self) -> Scene:
-        """With sums that are those of the values, and everything that follows from sums: of a block of the same rest."""
+        """With running sums that are those of the values; the totals stay, as of a block with another rest."""
         P, x = self.circuit.P, self._objects()
         pre, post = ({n: _signed(x[f"{side}.{n}"]) for n in ST.state} for side in ("pre", "post"))
         sums = _sums(pre, post, {"u": _signed(x["u"])}, P)
@@ -432,7 +426,12 @@ def test_each_lie_is_refused_by_one_look_up_alone_and_each_look_up_refuses_one(
     honest = honest_scenes(circuit)
     assert [s.violated() for s in honest] == [set()] * 2
     assert mock_prover.verdicts(circuit, [s.columns() for s in honest]) == [True] * 2
-    lies = [*digits_that_lie(honest[0]), *values_that_lie(honest[0]), *ranges_that_lie(circuit), *bits_that_lie(circuit)]
+    lies = [
+        *digits_that_lie(honest[0]),
+        *values_that_lie(honest[0]),
+        *ranges_that_lie(circuit),
+        *bits_that_lie(circuit),
+    ]
     for bound, scene in lies:
         assert scene.violated() == {bound}, bound
     P, x = circuit.P, honest[0]._objects()
@@ -456,7 +455,7 @@ def ranges_that_lie(circuit: Circuit) -> Iterator[Lie]:
         yield bound, computed(circuit, public(P), g={0: g0})
     # A row whose moment is far below the others', with one gradient that is not.
     pub = public(P, step=2000)
-    low = {i: 0 for i in range(R)} | {R + j: 0 for j in range(C)} | {1: 0}
+    low = dict.fromkeys(range(R), 0) | {R + j: 0 for j in range(C)} | {1: 0}
     high = {i: 400 * C for i in range(R) if i != 1}
     yield "|u| < P/2", computed(circuit, pub, v=low | high, g={C + 1: 800}, w=0)
 
@@ -507,7 +506,7 @@ _OVER = {"least w": "over w", "least M": "over M", "clipped": "over d"}
 
 def _idle(circuit: Circuit, pub: Public) -> Scene:
     """A shard of zeros: whatever the layer's rate is, its weights stay."""
-    s = computed(circuit, pub, v={i: 0 for i in range(circuit.shard)}, g={i: 0 for i in range(circuit.shard)}, w=0)
+    s = computed(circuit, pub, v=dict.fromkeys(range(circuit.shard), 0), g=dict.fromkeys(range(circuit.shard), 0), w=0)
     # Totals of others.
     others = {f"c{j}": 10**6 + j for j in range(ST.length)} | {"M": 16 * 10**6, "sw": 10**11 + 7, "su": 10**7 + 1}
     return _resettled(replace(s, totals=[others[n] for n in ST.carries]))
@@ -534,9 +533,7 @@ def _with_bit(s: Scene, name: str, value: int) -> Scene | None:
         digits = [n for n in s.at if n.rpartition(".")[0] == over]
         if f != name and not 0 <= rest < P ** (len(digits) + 1):
             return None
-        changes += [
-            (n, 0, rest // P**i if i == len(digits) else rest // P**i % P) for i, n in enumerate(digits, 1)
-        ]
+        changes += [(n, 0, rest // P**i if i == len(digits) else rest // P**i % P) for i, n in enumerate(digits, 1)]
     num, den = ST._squared_rate(totals, bits, pub, P)
     if num < 0 or den < 1:
         return None
@@ -607,9 +604,7 @@ def test_a_rate_taken_modulo_the_prime_is_refused(circuit: Circuit, mock_prover:
     num, den = ST._squared_rate(totals, {f: s.at[f][0] for f in BITS}, s.pub, P)
     X = math.isqrt((num + MODULUS) // den)
     T = (X + s.pub.j) // P
-    lie = s.lie(
-        ("X.0", 0, X % P), ("X.1", 0, X // P % P), ("X.2", 0, X // P**2), ("T.0", 0, T % P), ("T.1", 0, T // P)
-    )
+    lie = s.lie(("X.0", 0, X % P), ("X.1", 0, X // P % P), ("X.2", 0, X // P**2), ("T.0", 0, T % P), ("T.1", 0, T // P))
     lie = _differences(lie, "X", 0, X, num + MODULUS, den)
     assert lie.violated() == {"X.2 is a digit", "T.1 is a digit"}
     assert mock_prover.verdicts(circuit, [lie.columns()]) == [False]
@@ -654,10 +649,12 @@ def test_every_value_changed_by_an_integer_or_a_fraction_is_refused(circuit: Cir
     s = Scene.honest(circuit)
     names = [*ST.hints, "post.w", "g", *ST.scalars(circuit.P), *ST.vectors(circuit.P)]
     lies = [s.lie((n, 0, s.at[n][0] + by)) for n in names for by in (1, -1, fraction(1, 2))]
-    lies += [s.lie(("post.v", place, s.at["post.v"][place] + by)) for place in (0, ST.rows(circuit.P)) for by in (1, -1)]
+    lies += [
+        s.lie(("post.v", place, s.at["post.v"][place] + by)) for place in (0, ST.rows(circuit.P)) for by in (1, -1)
+    ]
     assert [i for i, lie in enumerate(lies) if not lie.violated()] == []
     # A third of them with the mock prover, each name at least once.
-    some = lies[:: 4]
+    some = lies[::4]
     assert not any(mock_prover.verdicts(circuit, [lie.columns() for lie in some]))
 
 

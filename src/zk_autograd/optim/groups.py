@@ -34,7 +34,7 @@ def tensors_of(group: Mapping[str, Any]) -> list[torch.Tensor]:
 
 
 def by_size(params: ParamsT) -> list[dict[str, Any]]:
-    """Parameter groups, each split into one for each number of elements, vectors apart, in the order in which they come.
+    """Parameter groups, each split into one for each number of elements, vectors apart, as they come.
 
     A group's ``size`` is that number. Tensors that need no gradient stay with its first part.
 

@@ -11,8 +11,8 @@ import torch
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.optim.advance import CHUNK
 from zk_autograd.optim.blocks import Span
-from zk_autograd.statement import Region
 from zk_autograd.optim.images import Images, Same, main_device
+from zk_autograd.statement import Region
 
 LARGEST = 1 << 49
 """No weight integer may start at or above this: leaves every product of a statement inside 64 bits."""

@@ -108,14 +108,14 @@ class Lamb(FixedPointOptimizer):
 class Adafactor(FixedPointOptimizer):
     """``torch.optim.Adafactor`` in exact fixed-point arithmetic, without weight decay.
 
-    Statement ``adafactor-16``, ``-64`` or ``-256``: the number is the length of a row, the shortest in which every tensor
-    has a place: as a matrix, its first dimension by the others, or that matrix's transpose; a vector as a row, or, longer
-    than that, as a column. torch factors the last two dimensions of a tensor that has more than two. Rows are padded and
-    a tensor takes whole proofs, so the row length decides what a run costs.
+    Statement ``adafactor-16``, ``-64`` or ``-256``: the number is the length of a row, the shortest in which every
+    tensor has a place: as a matrix, its first dimension by the others, or that matrix's transpose; a vector as a row,
+    or, longer than that, as a column. torch factors the last two dimensions of a tensor that has more than two. Rows
+    are padded and a tensor takes whole proofs, so the row length decides what a run costs.
 
-    Tensors of each size make a parameter group of their own, in the order in which sizes come, since means over a tensor
-    are declared by group; a run has at most 16. Steps that leave the table (directions beyond 128, above all) are taken
-    with a gradient of zero and counted. Scales do not change during a run.
+    Tensors of each size make a parameter group of their own, in the order in which sizes come, since a size is declared
+    by group; a run has at most 16 groups. Elements whose steps leave the table (directions beyond 128, above all) get a
+    gradient of zero and are counted. Scales do not change during a run.
 
     Args:
         eps: torch's ``eps1`` and ``eps2``; None is the resolution of 32-bit floats, as in torch.

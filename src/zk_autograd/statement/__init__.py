@@ -20,7 +20,9 @@ from zk_autograd.statement.base import (
     sum_of_squares,
 )
 
-STATEMENTS: dict[str, Statement] = {s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *lamb.FAMILY, *sgd.FAMILY, *adafactor.FAMILY)}
+STATEMENTS: dict[str, Statement] = {
+    s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *lamb.FAMILY, *sgd.FAMILY, *adafactor.FAMILY)
+}
 
 
 def statement(name: str) -> Statement:

@@ -260,7 +260,7 @@ class Adafactor(Statement):
         return {name: found[name] for name in self.vectors(P)}
 
     def settle(self, totals: Mapping[str, int], pub: Public, P: int) -> dict[str, int]:
-        found = {name: 0 for name in self.scalars(P)}
+        found = dict.fromkeys(self.scalars(P), 0)
         bits = {"least w": int(totals["sw"] < pub.n * pub.e2), "least M": int(4 * totals["M"] + pub.n < pub.n * pub.e1)}
         compared = self._compared(totals, bits, pub, P)
         bits["clipped"] = int(compared["over d"] < 0)
@@ -359,7 +359,7 @@ def _uppers(name: str, values: list[int], count: int, P: int) -> dict[str, list[
 
 
 def _digits(said: str, name: str, x: Array, hints: Named, P: int) -> dict[str, Array]:
-    """Bounds that hold only if ``x`` is an integer from 0 on with so many digits; the named ones are all but the lowest."""
+    """Bounds that hold only if ``x`` is an integer from 0 on with so many digits; the lowest has no name."""
     uppers = [hints[key] for key in hints if key.rpartition(".")[0] == name]
     number = uppers[-1]
     for digit in uppers[-2::-1]:
@@ -371,9 +371,7 @@ def _root_bounds(name: str, root: Array, num: Array, den: Array, hints: Named, P
     """Bounds that hold only if ``root`` is the root of ``num / den``, rounded down."""
     above = root + 1
     found = _digits(f"{name}*{name}*den <= num", f"{name}-", num - root * root * den, hints, P)
-    return found | _digits(
-        f"num < ({name}+1)*({name}+1)*den", f"{name}+", above * above * den - 1 - num, hints, P
-    )
+    return found | _digits(f"num < ({name}+1)*({name}+1)*den", f"{name}+", above * above * den - 1 - num, hints, P)
 
 
 def _root(num: int, den: int, P: int) -> int:

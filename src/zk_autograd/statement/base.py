@@ -301,7 +301,7 @@ class Statement(ABC):
 
     def check_block(self, hyper: Hyper, shards: int, P: int) -> None:
         """Raises FormatError if no block of so many shards has such hyper-parameters."""
-        return None
+        return
 
     # What only statements with ``carries`` have. ``advance`` takes its arrays for one whole block. Who has parts of one
     # calls ``begin`` on each, adds up the squares, and calls ``finish`` with what ``settle`` makes of the totals.
