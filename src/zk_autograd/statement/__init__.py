@@ -21,7 +21,7 @@ from zk_autograd.statement.base import (
 )
 
 STATEMENTS: dict[str, Statement] = {
-    s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *lamb.FAMILY, *sgd.FAMILY, *adafactor.FAMILY)
+    s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *lamb.FAMILY, *adafactor.FAMILY, *sgd.FAMILY)
 }
 
 
