@@ -35,6 +35,7 @@ def final_loss(make: Any, seed: int) -> tuple[float, dict[str, int]]:
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # small tensors: more only wait for each other
     print("| rate | torch | ours, against torch | each seed | limited | clipped |")
     print("|---|---|---|---|---|---|")
     for lr in RATES:

@@ -123,7 +123,7 @@ def test_a_run_of_a_matrix_in_shards_and_a_bias_is_sound(told: Case, matrix: Mat
     assert found.exit_code == 0, explain(found)
     start = told.story().start
     assert [b.shards for b in start.blocks] == list(BLOCKS)
-    assert [dict((h.name, h.value) for h in g.hyper)["size"] for g in start.groups] == [480.0, 16.0]
+    assert [{h.name: h.value for h in g.hyper}["size"] for g in start.groups] == [480.0, 16.0]
     one, two, bias = (s.carried for s in matrix.secrets)
     assert one is not None and two is not None and bias is not None  # noqa: PT018
     assert one.totals == two.totals != bias.totals
