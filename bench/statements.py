@@ -10,6 +10,9 @@ from zk_autograd.statement import STATEMENTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "optimizers.md"
 TORCH = {
+    "adafactor-16": "`Adafactor`",
+    "adafactor-64": "`Adafactor`",
+    "adafactor-256": "`Adafactor`",
     "adam": "`Adam`",
     "adam-l2": "`Adam(weight_decay=…)`",
     "adamw": "`AdamW`",

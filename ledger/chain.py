@@ -89,6 +89,11 @@ class RunChain:
         except FormatError as error:
             raise VerificationError(f"run {self.name}: its start declares what cannot be: {error}") from None
         self._check_layout(start)
+        try:
+            for block in start.blocks:
+                self.statement.check_block(self.groups[block.group].hyper, block.shards, circuit.P)
+        except FormatError as error:
+            raise VerificationError(f"run {self.name}: its start declares what cannot be: {error}") from None
         self._changes: list[tuple[int, tuple[Scale, ...]]] = [(0, tuple((fmt, UNCHANGED) for fmt in self.formats))]
         self.changes: list[Opened[StepCommitted]] = []
         self._ends = list(accumulate(block.shards for block in start.blocks))

@@ -13,17 +13,20 @@ from zk_autograd.statement import Statement
 
 
 def block_sums(
-    st: Statement, block_of: Sequence[int], pre: Sequence[Mapping[str, Ints]], hints: Sequence[Mapping[str, Ints]]
-) -> list[Carried | None]:
+    st: Statement, block_of: Sequence[int], pre: Sequence[Mapping[str, Ints]], hints: Sequence[Mapping[str, Ints]],
+    post: Sequence[Mapping[str, Ints]], P: int,
+) -> list[Carried | None]:  # fmt: skip
     """By shard what it knows of its block; None where a statement carries nothing.
 
     Args:
         block_of: by shard the number of its block.
-        pre, hints: state before the step and hints of each shard.
+        pre, hints, post: state before the step, hints and state after it of each shard.
+        P: the table's size.
     """
     known: list[Carried | None] = []
     for _, members in groupby(range(len(block_of)), key=block_of.__getitem__):
-        known += carry(st, [(pre[i], hints[i]) for i in members])
+        own = list(members)
+        known += carry(st, [(pre[i], hints[i]) for i in own], [post[i] for i in own], P)
     return known
 
 

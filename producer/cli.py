@@ -39,9 +39,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--steps", type=int, required=True, help="total steps of the run")
     p.add_argument(
-        "--optimizer", choices=("adam", "adamw", "lamb", "sgd"), default="adam", help="update rule (default: adam)"
-    )
-    p.add_argument("--lr", type=float, help="learning rate (default: 0.05 for sgd, else 0.001)")
+        "--optimizer", choices=("adafactor", "adam", "adamw", "lamb", "sgd"), default="adam",
+        help="update rule (default: adam)",
+    )  # fmt: skip
+    p.add_argument("--lr", type=float, help="learning rate (default: 0.05 for sgd, 0.01 for adafactor, else 0.001)")
     p.add_argument(
         "--lr-schedule",
         choices=("constant", "cosine", "step"),
@@ -152,26 +153,30 @@ def _tell(line: str) -> None:
 
 def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
     """The optimizer that the options describe, over a model's parameters."""
-    from zk_autograd.optim import SGD, Adam, AdamW, Lamb
+    from zk_autograd.optim import SGD, Adafactor, Adam, AdamW, Lamb
 
-    sgd, lamb = args.optimizer == "sgd", args.optimizer == "lamb"
+    sgd, lamb, adafactor = (args.optimizer == name for name in ("sgd", "lamb", "adafactor"))
     wrong = {"--max-ratio": args.max_ratio is not None and not lamb}
-    if sgd or lamb:
+    if sgd or lamb or adafactor:
         wrong |= {"--amsgrad": args.amsgrad, "--wide": args.wide}
-    if sgd:
+    if sgd or adafactor:
         wrong |= {"--betas": args.betas is not None, "--eps": args.eps is not None}
-    else:
+    if not sgd:
         wrong |= {"--momentum": args.momentum, "--dampening": args.dampening, "--nesterov": args.nesterov}
+    if adafactor:
+        wrong |= {"--weight-decay": args.weight_decay}
     for option, given in wrong.items():
         if given:
             raise UsageError(f"{option} is no option of --optimizer {args.optimizer}")
-    lr = args.lr if args.lr is not None else (0.05 if sgd else 1e-3)
+    lr = args.lr if args.lr is not None else (0.05 if sgd else 1e-2 if adafactor else 1e-3)
     common: dict[str, Any] = {"lr": lr, "clip": args.clip, "logrows": PROFILES[args.profile].logrows}
     if args.weight_decay is not None:
         common["weight_decay"] = args.weight_decay
     if sgd:
         moment = {"momentum": args.momentum, "dampening": args.dampening, "nesterov": args.nesterov}
         return SGD(parameters, **moment, **common)
+    if adafactor:
+        return Adafactor(parameters, **common)
     common["betas"] = tuple(args.betas or (0.9, 0.999))
     if args.eps is not None:
         common["eps"] = args.eps

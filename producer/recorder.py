@@ -246,7 +246,7 @@ class Recorder:
         pre, g, post = (self._cut(part) for part in (done.pre, {"g": done.g}, done.post))
         hints = self._cut(done.hints) if st.hints else [{} for _ in post]
         after = self._commit_shards(post, [fresh_salt() for _ in post])
-        carried = block_sums(st, self._block_of, pre, hints)
+        carried = block_sums(st, self._block_of, pre, hints, post, circuit.P)
         witnesses, columns = [], []
         for i in range(self._shards):
             noise = fresh_noise(circuit.noise, circuit.P)

@@ -40,6 +40,11 @@ MEANINGS = {
     "u": "share of the momentum that is kept, in P (0 in step 1)",
     "c": "share of the gradient that enters the momentum",
     "B": "the second rate of the rule",
+    "n": "elements of the tensor, by which means are taken",
+    "e1": "eps1 of this step, in the units of squared gradients",
+    "e2": "eps2 squared, in the units of squared weights",
+    "D": "the square of d, in 1/256",
+    "o": "rounding offset of the direction",
 }
 """Of public integers, by name; the exact formulas: docs/optimizers.md and the statement's own ``public_integers``."""
 _OTHER = "see docs/optimizers.md"

@@ -232,7 +232,7 @@ def _text(data: bytes) -> str:
 
 @cache
 def _statement(number: int) -> Any:
-    names = sorted(STATEMENTS)
+    names = sorted(n for n, st in STATEMENTS.items() if not st.shaped)
     return STATEMENTS[names[number % len(names)]]
 
 

@@ -58,6 +58,7 @@ def published(home: Home, circuit: Circuit) -> Any:
     [
         ("adam", ()),
         ("sgd", ("--optimizer", "sgd")),
+        pytest.param("adafactor-64", ("--optimizer", "adafactor"), marks=pytest.mark.slow),
         pytest.param("lamb", ("--optimizer", "lamb", "--max-ratio", "5"), marks=pytest.mark.slow),
     ],
 )
@@ -224,6 +225,9 @@ def test_a_finished_runs_name_is_not_taken_again(adam_home: Home, capsys: pytest
         (("--optimizer", "lamb", "--wide"), "--wide is no option of --optimizer lamb"),
         (("--optimizer", "lamb", "--momentum", "0.9"), "--momentum is no option of --optimizer lamb"),
         (("--optimizer", "lamb", "--max-ratio", "0.5"), "expected 1 <= max_ratio"),
+        (("--optimizer", "adafactor", "--eps", "1e-8"), "--eps is no option of --optimizer adafactor"),
+        (("--optimizer", "adafactor", "--weight-decay", "0.1"), "--weight-decay is no option of --optimizer adafactor"),
+        (("--optimizer", "adafactor", "--wide"), "--wide is no option of --optimizer adafactor"),
         (("--betas", "1", "0.9"), "beta1"),
         (("--lr-schedule", "cosine", "--steps", "5000"), "expected at most 4096 steps for a declared table, got 5000"),
         (("--log", "mqtt://broker"), "starts with one of kafka://, sqlite://; this one has the scheme 'mqtt'"),

@@ -33,7 +33,7 @@ from zk_autograd.proofs.base import Circuit
 from zk_autograd.proofs.ezkl.system import Ezkl
 from zk_autograd.statement import STATEMENTS, Public
 
-NAMES = sorted(STATEMENTS)
+NAMES = sorted(n for n, st in STATEMENTS.items() if not st.shaped)
 TARGETS = [(name, target) for name in NAMES for target in Rule(STATEMENTS[name], Public(), 1).targets]
 _ADAM = [
     "m' is the rounded mean",

@@ -19,7 +19,7 @@ from zk_autograd.proofs.ezkl.selftest import sample, self_test
 from zk_autograd.proofs.ezkl.system import Ezkl, shard_size
 from zk_autograd.statement import STATEMENTS
 
-NAMES = sorted(STATEMENTS)
+NAMES = sorted(n for n, st in STATEMENTS.items() if not st.shaped)
 
 
 @pytest.mark.parametrize(

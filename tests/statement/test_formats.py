@@ -17,7 +17,7 @@ from zk_autograd.statement import STATEMENTS
 from zk_autograd.statement.adam import Adam
 from zk_autograd.statement.adam_wide import WideAdam
 
-NAMES = sorted(STATEMENTS)
+NAMES = sorted(n for n, st in STATEMENTS.items() if not st.shaped)
 DEFAULTS = [(name, dict(STATEMENTS[name].defaults)) for name in NAMES]
 DECLARED = DEFAULTS + [(name, hyper) for name in NAMES for hyper in HYPER[name][1:]]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from zk_autograd.errors import FormatError
-from zk_autograd.statement import Ops, Public, Range, Statement, sum_of_squares
+from zk_autograd.statement import Ops, Public, Range, Statement
 
 CHUNK = 1 << 17
 """Elements that are worked on at a time on a CPU: intermediate values stay in its caches and cost no fresh memory."""
@@ -24,6 +24,9 @@ def isqrt(x: torch.Tensor) -> torch.Tensor:
     """
     return x.to(torch.float64).sqrt_().to(torch.int64)
 
+
+ROUNDS = 16
+"""So often gradients are dropped and the step tried again, where each moves others' steps."""
 
 OPS = Ops(isqrt, torch.maximum)
 
@@ -49,6 +52,8 @@ def advance(st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub
     Raises:
         FormatError: an element does not fit even so.
     """
+    if st.shaped:
+        return _advance_whole(st, pre, g, pub, P)
     post, hints = _begin(st, pre, g, pub, P)
     outside = _outside(st, pre, post, hints, pub, P)
     if outside is None:
@@ -62,6 +67,23 @@ def advance(st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub
             "a gradient of zero; no step was taken: lower the learning rate or the weight decay"
         )
     return Advanced(_finish(st, pre, post, hints, pub, P), hints, g, int(torch.count_nonzero(outside)))
+
+
+def _advance_whole(st: Statement, pre: Mapping[str, torch.Tensor], g: torch.Tensor, pub: Public, P: int) -> Advanced:
+    """:func:`advance` where one gradient moves the steps of others: elements are dropped until all steps fit."""
+    limited = torch.zeros_like(g, dtype=torch.bool)
+    for _ in range(ROUNDS):
+        post, made = st.advance(pre, g, pub, P, OPS)
+        hints = {name: made[name] for name in st.hints}
+        outside = _outside(st, pre, post, hints, pub, P)
+        if outside is None:
+            return Advanced(post, hints, g, int(torch.count_nonzero(limited)))
+        limited |= outside
+        g = torch.where(limited, 0, g)
+    raise FormatError(
+        f"optimizer: {int(torch.count_nonzero(limited))} gradients were dropped and steps still do not fit a table of "
+        f"{P}; no step was taken: lower the learning rate"
+    )
 
 
 def advance_parts(
@@ -113,7 +135,7 @@ def _finish(
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     if not st.carries:
         return post
-    scalars = st.settle({name: sum_of_squares(x) for name, x in st.squared(pre, hints).items()}, pub, P)
+    scalars = st.settle(st.sums(pre, post, hints, P), pub, P)
     return st.finish(pre, post, {**hints, **scalars}, pub, P)
 
 

@@ -52,7 +52,10 @@ def rate_error(st: Statement, hyper: Hyper, lr: float, fmt: Format, P: int) -> f
     Two things count: the rate's integer is rounded, or moved to be coprime to others; and Adam's step is rounded down,
     by half a unit of a weight on average (SGD's and LAMB's by an offset that changes; LAMB's direction as Adam's step).
     """
-    pub = st.public_integers(hyper, lr, _FAR, fmt, P)
+    if "b2" not in st.public or "A" in st.public:
+        pub = st.public_integers(hyper, lr, _FAR, fmt, P)
+    else:  # Adafactor lowers the rate by itself
+        return abs(float(st.public_integers(hyper, lr, 1, fmt, P).B * st.rate_unit(fmt, P) / lr - 1))
     if st.carries:
         return float(abs(pub.B * st.rate_unit(fmt, P) / lr - 1) + 0.5 * (2 << fmt.guard // 2) / pub.A)
     units = pub.A * (1 - pub.u / P) + pub.B if "B" in pub else pub.A

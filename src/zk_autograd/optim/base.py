@@ -96,9 +96,11 @@ class FixedPointOptimizer(Scaled):
         self._statement, self._groups = rules_of(self.param_groups, self._rule)
         named = self._names()
         self._frozen = [(n, p) for n, p in named if not p.requires_grad]
-        self._flat = FlatParameters([(n, p) for n, p in named if p.requires_grad])
+        covered = [(n, p) for n, p in named if p.requires_grad]
+        self._flat = FlatParameters(covered, [self._statement.region(tuple(p.shape), self._P) for _, p in covered])
         self._path = choose_path(self._statement.name, self._P, self._flat.device, self._flat.count)
-        self._counts = [sum(p.numel() for p in g["params"] if p.requires_grad) for g in self.param_groups]
+        sizes = iter(self._flat.sizes)
+        self._counts = [sum(next(sizes) for p in g["params"] if p.requires_grad) for g in self.param_groups]
         for number, count in enumerate(self._counts):
             if not count:
                 raise UsageError(
@@ -205,7 +207,7 @@ class FixedPointOptimizer(Scaled):
     def state_dict(self) -> dict[str, Any]:
         """As torch's; ``state`` holds the exact integers per parameter, ``fixed_point`` what they mean."""
         out = super().state_dict()
-        parts = {name: self._flat.split(tensor.to(torch.int64, copy=True)) for name, tensor in self._integers.items()}
+        parts = {name: self._flat.whole(tensor.to(torch.int64, copy=True)) for name, tensor in self._integers.items()}
         covered = {id(p): i for i, (_, p) in enumerate(self._flat.named)}
         order = [p for group in self.param_groups for p in group["params"]]
         out["state"] = {
@@ -240,11 +242,12 @@ class FixedPointOptimizer(Scaled):
         index = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
         state = state_dict.get("state", {})
         entries = [state.get(index[id(p)], {}) for _, p in self._flat.named]
-        for (name, p), entry in zip(self._flat.named, entries, strict=True):
+        mine = self._flat.whole(self._integers["w"])
+        for (name, _), entry, own in zip(self._flat.named, entries, mine, strict=True):
             for key in self._statement.state:
                 found = entry.get(key)
-                if found is None or found.shape != p.shape or found.dtype != torch.int64:
-                    raise UsageError(f"optimizer: the saved state has no {key} of shape {tuple(p.shape)} for {name}")
+                if found is None or found.shape != own.shape or found.dtype != torch.int64:
+                    raise UsageError(f"optimizer: the saved state has no {key} of shape {tuple(own.shape)} for {name}")
         if set(state) != {index[id(p)] for _, p in self._flat.named}:
             raise UsageError("optimizer: the saved state covers other parameters than this optimizer")
         spans = saved_spans(saved, self._statement, self._groups, self._counts, self._P)

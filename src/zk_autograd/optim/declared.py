@@ -80,7 +80,7 @@ class Declared(torch.optim.Optimizer):
     @property
     def parameter_count(self) -> int:
         """Covered parameters (elements)."""
-        return self._flat.count
+        return sum(p.numel() for _, p in self._flat.named)
 
     @property
     def step_count(self) -> int:

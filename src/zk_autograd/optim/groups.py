@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
+from torch.optim.optimizer import ParamsT
+
 from zk_autograd.errors import UsageError
 from zk_autograd.statement import Statement, statement
 
@@ -23,6 +26,43 @@ class GroupRule:
     hyper: dict[str, float]
     max_lr: float
     clip: float
+
+
+def tensors_of(group: Mapping[str, Any]) -> list[torch.Tensor]:
+    """A parameter group's tensors, named or not."""
+    return [p[1] if isinstance(p, tuple) else p for p in group["params"]]
+
+
+def by_size(params: ParamsT) -> list[dict[str, Any]]:
+    """Parameter groups, each split into one for each number of elements, vectors apart, as they come.
+
+    A group's ``size`` is that number. Tensors that need no gradient stay with its first part.
+
+    Raises:
+        UsageError: no group is left that has one that does.
+    """
+    given: list[Any] = list(params)
+    groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+    found: list[dict[str, Any]] = []
+    for group in groups:
+        params_of = group["params"]
+        members = [params_of] if isinstance(params_of, torch.Tensor) else list(params_of)
+        parts: dict[tuple[int, bool], list[Any]] = {}
+        frozen = []
+        for entry in members:
+            p = entry[1] if isinstance(entry, tuple) else entry
+            if p.requires_grad and p.numel():
+                parts.setdefault((p.numel(), p.ndim < 2), []).append(entry)
+            else:
+                frozen.append(entry)
+        if not parts:
+            raise UsageError("optimizer: a parameter group has no parameter that requires a gradient: leave it out")
+        split = [{**group, "params": entries, "size": size} for (size, _), entries in parts.items()]
+        split[0]["params"] += frozen
+        found += split
+    if not found:
+        raise UsageError("optimizer: no parameter requires a gradient, so there is nothing to train")
+    return found
 
 
 def rules_of(groups: Sequence[Mapping[str, Any]], rule: Rule) -> tuple[Statement, list[GroupRule]]:

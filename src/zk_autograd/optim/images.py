@@ -10,6 +10,9 @@ Named = Sequence[tuple[str, torch.Tensor]]
 
 Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
+View = Callable[[torch.Tensor, int], torch.Tensor]
+"""From a tensor's part of a flat one, and the tensor's number, a view in its shape."""
+
 Same = Callable[[Pairs], bool]
 
 Copy = Callable[[Pairs], bool]
@@ -23,15 +26,15 @@ class Images:
         parts: of each parameter its image, on the parameter's device.
     """
 
-    def __init__(self, named: Named, sizes: Sequence[int], device: torch.device) -> None:
+    def __init__(self, named: Named, sizes: Sequence[int], device: torch.device, view: View) -> None:
         self._named = named
         dtypes = {p.dtype for _, p in named}
         real = torch.float64 if torch.float64 in dtypes else torch.float32
         count = sum(sizes)
-        self._flat = {dtype: torch.empty(count, dtype=dtype, device=device) for dtype in dtypes | {real}}
+        self._flat = {dtype: torch.zeros(count, dtype=dtype, device=device) for dtype in dtypes | {real}}
         self.real = self._flat[real]
         views = {dtype: torch.split(flat, list(sizes)) for dtype, flat in self._flat.items()}
-        self._views = [views[p.dtype][i].view(p.shape) for i, (_, p) in enumerate(named)]
+        self._views = [view(views[p.dtype][i], i) for i, (_, p) in enumerate(named)]
         self.parts = [
             view if p.device == device else torch.empty_like(view, device=p.device)
             for view, (_, p) in zip(self._views, named, strict=True)

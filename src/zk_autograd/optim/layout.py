@@ -12,6 +12,7 @@ from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.optim.advance import CHUNK
 from zk_autograd.optim.blocks import Span
 from zk_autograd.optim.images import Copy, Images, Same, main_device
+from zk_autograd.statement import Region
 
 LARGEST = 1 << 49
 """No weight integer may start at or above this: leaves every product of a statement inside 64 bits."""
@@ -47,11 +48,15 @@ class FlatParameters:
 
     Args:
         named: names (for messages) and parameters, in the order that is committed to.
+        regions: by parameter where its elements lie in its part of a flat vector; the rest of the part is padding.
+            None: as they are.
     Raises:
         UsageError: there is none, one comes twice, or they are not real numbers with memory of their own.
     """
 
-    def __init__(self, named: Sequence[tuple[str, torch.Tensor]]) -> None:
+    def __init__(
+        self, named: Sequence[tuple[str, torch.Tensor]], regions: Sequence[Region | None] | None = None
+    ) -> None:
         if not sum(p.numel() for _, p in named):
             raise UsageError("optimizer: no parameter requires a gradient, so there is nothing to train")
         if len({id(p) for _, p in named}) != len(named):
@@ -63,16 +68,29 @@ class FlatParameters:
                 raise UsageError(f"optimizer: {name} is expanded: its elements share memory; give it memory of its own")
         self.device = main_device(named)
         self.named = list(named)
-        self.sizes = [p.numel() for _, p in named]
+        self._regions = regions or [None] * len(named)
+        self.sizes = [r.size if r else p.numel() for r, (_, p) in zip(self._regions, named, strict=True)]
         self.count = sum(self.sizes)
-        self._wide = torch.empty(self.count, dtype=torch.float64, device=self.device)
-        self._images = Images(self.named, self.sizes, self.device)
+        self._wide = torch.zeros(self.count, dtype=torch.float64, device=self.device)
+        self._images = Images(self.named, self.sizes, self.device, self._view)
         self._spare: Images | None = None
         self._gathered: torch.Tensor | None = None
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Views of ``flat`` in the parameters' shapes."""
-        return [part.view(p.shape) for part, (_, p) in zip(torch.split(flat, self.sizes), self.named, strict=True)]
+        return [self._view(part, i) for i, part in enumerate(torch.split(flat, self.sizes))]
+
+    def _view(self, part: torch.Tensor, number: int) -> torch.Tensor:
+        shape, region = self.named[number][1].shape, self._regions[number]
+        if region is None:
+            return part.view(shape)
+        matrix = part.view(-1, region.length)[: region.rows, : region.width]
+        return (matrix.T if region.turned else matrix).view(shape)
+
+    def whole(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Views of ``flat`` by parameter, padding included: in its shape, where there is none, else flat."""
+        parts = zip(torch.split(flat, self.sizes), self._regions, self.named, strict=True)
+        return [part if region else part.view(p.shape) for part, region, (_, p) in parts]
 
     def read_weights(self, spans: Sequence[Span]) -> torch.Tensor:
         """The weights as integers at ``scale_w``, halves rounded up; FormatError names one that does not fit."""
@@ -100,7 +118,7 @@ class FlatParameters:
     def spare(self) -> torch.Tensor:
         """Memory for an image of the weights beside that of now, float64 if a parameter is, else float32."""
         if self._spare is None:
-            self._spare = Images(self.named, self.sizes, self.device)
+            self._spare = Images(self.named, self.sizes, self.device, self._view)
         return self._spare.real
 
     def put_spare(self, copy: Copy | None = None) -> None:

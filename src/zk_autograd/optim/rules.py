@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch.optim.optimizer import ParamsT
 
 from zk_autograd.errors import UsageError
 from zk_autograd.optim.base import FixedPointOptimizer
+from zk_autograd.optim.groups import by_size, tensors_of
+from zk_autograd.statement import adafactor
 
 
 class Adam(FixedPointOptimizer):
@@ -99,6 +103,62 @@ class Lamb(FixedPointOptimizer):
     def _rule(group: dict[str, Any]) -> tuple[str, dict[str, float]]:
         own = {name: float(group[name]) for name in ("weight_decay", "max_ratio")}
         return "lamb", _means(group) | own
+
+
+class Adafactor(FixedPointOptimizer):
+    """``torch.optim.Adafactor`` in exact fixed-point arithmetic, without weight decay.
+
+    Statement ``adafactor-16``, ``-64`` or ``-256``: the number is the length of a row, the shortest in which every
+    tensor has a place: as a matrix, its first dimension by the others, or that matrix's transpose; a vector as a row,
+    or, longer than that, as a column. torch factors the last two dimensions of a tensor that has more than two. Rows
+    are padded and a tensor takes whole proofs, so the row length decides what a run costs.
+
+    Tensors of each size make a parameter group of their own, in the order in which sizes come, since a size is declared
+    by group; a run has at most 16 groups. Elements whose steps leave the table (directions beyond 128, above all) get a
+    gradient of zero and are counted. Scales do not change during a run.
+
+    Args:
+        eps: torch's ``eps1`` and ``eps2``; None is the resolution of 32-bit floats, as in torch.
+    Other args and errors: see :class:`FixedPointOptimizer`.
+    """
+
+    _hyper_keys = ("beta2_decay", "eps", "d", "weight_decay", "maximize", "size", "row_length")
+
+    def __init__(
+        self, params: ParamsT, lr: float = 1e-2, beta2_decay: float = -0.8,
+        eps: tuple[float | None, float] = (None, 1e-3), d: float = 1.0, weight_decay: float = 0.0, *,
+        maximize: bool = False, max_lr: float | None = None, clip: float = 1.0, logrows: int = 16,
+        missing_grad: str = "error",
+    ) -> None:  # fmt: skip
+        defaults = {
+            "lr": lr, "beta2_decay": beta2_decay, "eps": eps, "d": d, "weight_decay": weight_decay,
+            "maximize": maximize,
+        }  # fmt: skip
+        groups = by_size(params)
+        defaults |= {"size": 0, "row_length": _row_length([p for g in groups for p in tensors_of(g)])}
+        super().__init__(groups, defaults, max_lr=max_lr, clip=clip, logrows=logrows, missing_grad=missing_grad)
+
+    @staticmethod
+    def _rule(group: dict[str, Any]) -> tuple[str, dict[str, float]]:
+        if group["weight_decay"]:
+            raise UsageError("optimizer: Adafactor has no weight decay here")
+        eps1, eps2 = group["eps"]
+        vector = all(p.ndim < 2 for p in group["params"])  # torch clamps the mean of a matrix only
+        hyper = {
+            "beta2_decay": float(group["beta2_decay"]), "eps2": float(eps2), "d": float(group["d"]),
+            "eps1": 0.0 if vector else 2.0**-23 if eps1 is None else float(eps1), "size": float(group["size"]),
+        }  # fmt: skip
+        return f"adafactor-{group['row_length']}", hyper
+
+
+def _row_length(tensors: Sequence[torch.Tensor]) -> int:
+    """The shortest row length in which every tensor has a place."""
+    sides = [min(p.shape[0], p.numel() // p.shape[0]) if p.ndim > 1 and p.numel() else 1 for p in tensors]
+    lengths = [st.length for st in adafactor.FAMILY]
+    fits = [x for x in lengths if x >= max(sides, default=1)]
+    if not fits:
+        raise UsageError(f"optimizer: Adafactor takes matrices with a side of up to {lengths[-1]}, got {max(sides)}")
+    return fits[0]
 
 
 def _means(group: dict[str, Any]) -> dict[str, float]:

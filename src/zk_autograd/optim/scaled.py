@@ -46,8 +46,8 @@ class Scaled(Declared):
         """The covered parameters in pieces of ``size`` within each group; in tensors, where a step depends on sums."""
         if not self._statement.carries:
             return pieces(self._counts, size)
-        covered = ((i, p) for i, group in enumerate(self.param_groups) for p in group["params"] if p.requires_grad)
-        return [Piece(i, p.numel(), 0.0) for i, p in covered if p.numel()]
+        covered = (i for i, group in enumerate(self.param_groups) for p in group["params"] if p.requires_grad)
+        return [Piece(i, size, 0.0) for i, size in zip(covered, self._flat.sizes, strict=True) if size]
 
     def _blocks(self, found: Sequence[Piece], choose: Callable[[int, float], Format]) -> list[ParameterBlock]:
         """Pieces with formats, joined to as few blocks as there can be; layers stay apart."""

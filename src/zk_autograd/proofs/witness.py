@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from zk_autograd.errors import DecodeError, FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import OPS, Circuit, Columns, Ints, check_bounds
-from zk_autograd.statement import Public, Statement, carry_bounds, sum_of_squares
+from zk_autograd.statement import Public, Statement, carry_bounds
 
 SALT = 3
 """Uniform field elements behind each secret column: one commitment and at most two openings are three functions."""
@@ -124,19 +124,41 @@ def encoded_bytes(st: Statement, shard: int, noise: int) -> int:
     return 8 * len(st.state) * shard + 4 * shard + 4 * noise + 32 * elements
 
 
-def carry(st: Statement, shards: Sequence[tuple[Mapping[str, Ints], Mapping[str, Ints]]]) -> list[Carried | None]:
+def carry(
+    st: Statement, shards: Sequence[tuple[Mapping[str, Ints], Mapping[str, Ints]]],
+    posts: Sequence[Mapping[str, Ints]] = (), P: int = 0,
+) -> list[Carried | None]:  # fmt: skip
     """What each shard of one block knows of it, with fresh salts: None if the statement has no ``carries``.
 
     Args:
         shards: state before the step and hints of each of the block's shards, in order.
+        posts, P: state after it, of which :meth:`Statement.begin`'s part counts, and the table's size: where the sums
+            depend on them.
     """
     if not st.carries:
         return [None] * len(shards)
-    sums = [[sum_of_squares(x) for x in st.squared(pre, hints).values()] for pre, hints in shards]
+    found = [
+        st.sums(pre, post, hints, P) for (pre, hints), post in zip(shards, posts or [{}] * len(shards), strict=True)
+    ]
+    sums = [[x[name] for name in st.carries] for x in found]
     running = [*accumulate(sums, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], initial=[0] * len(sums[0]))]
     salts = [fresh_salt() for _ in running]
     totals = tuple(running[-1])
     return [Carried(tuple(s), totals, a, b) for s, (a, b) in zip(running, pairwise(salts), strict=False)]
+
+
+def carry_of(
+    st: Statement, shards: Sequence[tuple[Mapping[str, Ints], Ints]], pub: Public, P: int
+) -> list[Carried | None]:
+    """:func:`carry` from state before the step and gradient of each shard alone."""
+    begun = [st.begin(pre, g, pub, P, OPS) for pre, g in shards]
+    posts = [post for post, _ in begun]
+    first = [st.sums(pre, *both, P) for (pre, _), both in zip(shards, begun, strict=True)] if st.carries else []
+    totals = {name: sum(x[name] for x in first) for name in (first[0] if first else ())}
+    hints = [
+        made | st.middle(pre, post, g, totals, pub, P) for (pre, g), (post, made) in zip(shards, begun, strict=True)
+    ]
+    return carry(st, [(pre, h) for (pre, _), h in zip(shards, hints, strict=True)], posts, P)
 
 
 @dataclass(frozen=True)
@@ -149,6 +171,7 @@ class Advanced:
     post: Mapping[str, Ints]
     hints: Mapping[str, Ints]
     scalars: Mapping[str, int] = field(default_factory=dict)
+    vectors: Mapping[str, list[int]] = field(default_factory=dict)
     after: tuple[int, ...] = ()
 
 
@@ -168,18 +191,20 @@ def advance(circuit: Circuit, witness: ShardWitness, pub: Public) -> Advanced:
     with np.errstate(invalid="ignore"):  # a negative v has no root: the bounds say so
         post, hints = st.begin(witness.pre, witness.g, pub, P, OPS)
     step = completed(st, witness, post, hints, pub, P)
-    scalars = dict(step.scalars)
+    hints, scalars = dict(step.hints), dict(step.scalars)
     post = st.finish(witness.pre, post, {**hints, **scalars}, pub, P)
     # Over Python's integers: a product that left 64 bits would fail here, as it would in the circuit.
-    pre, exact_post, exact_hints = _exact(witness.pre), _exact(post), _exact(hints)
-    failed = check_bounds(st, pre, exact_post, witness.g.astype(object), exact_hints | scalars, pub, P)
+    pre, exact_post, g = _exact(witness.pre), _exact(post), witness.g.astype(object)
+    vectors = {name: np.array(x, dtype=object) for name, x in step.vectors.items()}
+    exact_hints: dict[str, Any] = _exact(hints) | scalars | vectors
+    failed = check_bounds(st, pre, exact_post, g, exact_hints, pub, P)
     if witness.carried is not None:
         c = witness.carried
         sums = {n: b - a for n, a, b in zip(st.carries, c.before, step.after, strict=True)}
         once = carry_bounds(
             st.carries, named(st, c.before, c.totals), sums, named(st, step.after, c.totals), pub.first, pub.last
-        ) | st.scalar_bounds(dict(zip(st.carries, c.totals, strict=True)), scalars, pub, P)
-        failed += [name for name, x in once.items() if x % MODULUS >= P]
+        ) | st.block_bounds(pre, exact_post, g, exact_hints, dict(zip(st.carries, c.totals, strict=True)), pub, P)
+        failed += [name for name, x in once.items() if np.any(np.asarray(x, dtype=object) % MODULUS >= P)]
     if failed:
         raise FormatError(f"witness: the step leaves the look-up table of {P}: {'; '.join(failed)}")
     return replace(step, post=post)
@@ -192,9 +217,11 @@ def completed(
     c = witness.carried
     if c is None:
         return Advanced(post, hints)
-    sums = (sum_of_squares(x) for x in st.squared(witness.pre, hints).values())
-    after = tuple(x + y for x, y in zip(c.before, sums, strict=True))
-    return Advanced(post, hints, st.settle(dict(zip(st.carries, c.totals, strict=True)), pub, P), after)
+    totals = dict(zip(st.carries, c.totals, strict=True))
+    hints = {**hints, **st.middle(witness.pre, post, witness.g, totals, pub, P)}
+    sums = st.sums(witness.pre, post, hints, P)
+    after = tuple(x + sums[name] for name, x in zip(st.carries, c.before, strict=True))
+    return Advanced(post, hints, st.settle(totals, pub, P), st.detail(post, totals, pub, P), after)
 
 
 def named(st: Statement, sums: Sequence[int], totals: Sequence[int]) -> dict[str, int]:
@@ -212,7 +239,7 @@ def secret_columns(st: Statement, witness: ShardWitness, step: Advanced) -> dict
     found = {
         "pre": (np.concatenate([witness.pre[n] for n in st.state]), list(witness.salt_pre)),
         "post": (np.concatenate([step.post[n] for n in st.state]), list(witness.salt_post)),
-        "work": (work, [*step.scalars.values(), *witness.salt_work]),
+        "work": (work, [*step.scalars.values(), *chain(*step.vectors.values()), *witness.salt_work]),
     }
     c, none = witness.carried, np.empty(0, dtype=np.int64)
     if c is not None:

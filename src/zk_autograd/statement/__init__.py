@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zk_autograd.errors import UsageError
-from zk_autograd.statement import adam, adam_wide, lamb, sgd
+from zk_autograd.statement import adafactor, adam, adam_wide, lamb, sgd
 from zk_autograd.statement.base import (
     UNCHANGED,
     Array,
@@ -12,6 +12,7 @@ from zk_autograd.statement.base import (
     Ops,
     Public,
     Range,
+    Region,
     Resolution,
     Statement,
     carry_bounds,
@@ -19,7 +20,9 @@ from zk_autograd.statement.base import (
     sum_of_squares,
 )
 
-STATEMENTS: dict[str, Statement] = {s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *lamb.FAMILY, *sgd.FAMILY)}
+STATEMENTS: dict[str, Statement] = {
+    s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *lamb.FAMILY, *adafactor.FAMILY, *sgd.FAMILY)
+}
 
 
 def statement(name: str) -> Statement:
@@ -39,6 +42,7 @@ __all__ = [
     "Ops",
     "Public",
     "Range",
+    "Region",
     "Resolution",
     "Statement",
     "carry_bounds",

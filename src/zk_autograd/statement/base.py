@@ -97,6 +97,23 @@ class Range(NamedTuple):
     high: int
 
 
+class Region(NamedTuple):
+    """Where a tensor's elements lie among those of its block, for statements whose shards are matrices.
+
+    Attributes:
+        rows, width: of the tensor as a matrix.
+        turned: whether it lies there transposed: ``rows`` are its columns.
+        length: elements of a row, with padding.
+        size: elements of the block, in whole shards.
+    """
+
+    rows: int
+    width: int
+    turned: bool
+    length: int
+    size: int
+
+
 def dot(*pairs: Pair, plus: Array = 0) -> Array:
     """Sum of products, plus ``plus``. In a circuit several products and their sum take one row, as one product does."""
     circuit = next((x for pair in pairs for x in pair if hasattr(x, "dot_rows")), None)
@@ -122,6 +139,8 @@ class Statement(ABC):
     """How many bounds a parameter has."""
     carries: tuple[str, ...] = ()
     """Sums over a whole block on which each parameter's step depends, in committed order. Most statements have none."""
+    shaped: bool = False
+    """Whether a shard is a matrix, so that the statement decides how many parameters it has (:meth:`shard_of`)."""
     rescales: Mapping[str, int] | None = None
     """Which public integers carry the state over a change of scale, and how: where ``scale_g`` grows by ``k`` bits with
     a step, integer ``x`` is ``x * 2**(k * rescales[x])`` for that step, rounded down. None: the scale cannot change."""
@@ -268,6 +287,22 @@ class Statement(ABC):
         """The public integers of a shard's proof, in committed order: the step's, and its place if that counts."""
         return self.public + (PLACE if self.carries else ())
 
+    def shard_of(self, P: int) -> int | None:
+        """Parameters of a shard, where the state depends on where shards end; None: as many as fit."""
+        return None
+
+    def region(self, shape: tuple[int, ...], P: int) -> Region | None:
+        """Where a tensor's elements lie in its block; None: as they are, padded behind the last.
+
+        Raises:
+            FormatError: it has no place there.
+        """
+        return None
+
+    def check_block(self, hyper: Hyper, shards: int, P: int) -> None:
+        """Raises FormatError if no block of so many shards has such hyper-parameters."""
+        return
+
     # What only statements with ``carries`` have. ``advance`` takes its arrays for one whole block. Who has parts of one
     # calls ``begin`` on each, adds up the squares, and calls ``finish`` with what ``settle`` makes of the totals.
 
@@ -275,12 +310,30 @@ class Statement(ABC):
         """Secret values, one of each for a whole block, in committed order after the hints. Elements of the field."""
         return ()
 
+    def vectors(self, P: int) -> Mapping[str, int]:
+        """Secret vectors that a shard has once, by name with their lengths, in committed order after the scalars."""
+        return {}
+
     def begin(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         """The part of the next state and of the hints that does not depend on the block's sums."""
         return self.advance(pre, g, pub, P, ops)
 
     def squared(self, pre: Named, hints: Named) -> dict[str, Array]:
         """For each of ``carries``, the values whose squares add up to it."""
+        return {}
+
+    def sums(self, pre: Named, post: Named, hints: Named, P: int) -> dict[str, Array]:
+        """Each of ``carries``, summed up; not those that depend on hints which :meth:`middle` has yet to make."""
+        return {name: squares(x) for name, x in self.squared(pre, hints).items()}
+
+    def middle(
+        self, pre: Named, post: Named, g: Array, totals: Mapping[str, int], pub: Public, P: int
+    ) -> dict[str, Array]:
+        """Hints that depend on sums, where others of the sums depend on them."""
+        return {}
+
+    def detail(self, post: Named, totals: Mapping[str, int], pub: Public, P: int) -> dict[str, list[int]]:
+        """A shard's :meth:`vectors`, from its moments and the sums over its block."""
         return {}
 
     def settle(self, totals: Mapping[str, int], pub: Public, P: int) -> dict[str, int]:
@@ -294,6 +347,17 @@ class Statement(ABC):
     def scalar_bounds(self, totals: Named, scalars: Named, pub: Any, P: int) -> dict[str, Array]:
         """The named quantities that must lie in ``[0, P)``, once for a shard."""
         return {}
+
+    def block_bounds(
+        self, pre: Named, post: Named, g: Array, hints: Named, totals: Named, pub: Any, P: int
+    ) -> dict[str, Array]:
+        """:meth:`scalar_bounds`, and those of vectors that a shard has once; ``hints`` holds scalars and vectors."""
+        return self.scalar_bounds(totals, {name: hints[name] for name in self.scalars(P)}, pub, P)
+
+
+def squares(x: Array) -> Array:
+    """:func:`sum_of_squares`, also of a circuit expression."""
+    return x.graph.square(x) if hasattr(x, "graph") else sum_of_squares(x)
 
 
 def sum_of_squares(x: Array) -> int:

@@ -12,7 +12,7 @@ from zk_autograd.errors import FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.fixed_point import LARGEST_WEIGHT, Format, dithered, round_half_up, rounding_offset, weight_scale
 from zk_autograd.statement.adam import HORIZON, Adam
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, dot, sum_of_squares, zero
+from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, dot, zero
 
 GUARD = Adam.guard
 ROOM = 200
@@ -107,8 +107,7 @@ class Lamb(Adam):
 
     def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         post, hints = self.begin(pre, g, pub, P, ops)
-        totals = {name: sum_of_squares(x) for name, x in self.squared(pre, hints).items()}
-        hints |= self.settle(totals, pub, P)
+        hints |= self.settle(self.sums(pre, post, hints, P), pub, P)
         return self.finish(pre, post, hints, pub, P), hints
 
     def begin(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -5,7 +5,7 @@ The graph computes nothing that anyone reads: every bound is one look-up of ``si
 
 * ``pre``   = [state before, one row per name | salt]
 * ``post``  = [state after | salt]
-* ``work``  = [gradient | hints | noise | scalars | salt]
+* ``work``  = [gradient | hints | noise | scalars | vectors | salt]
 * ``hyper`` = the public integers
 
 and two more where a step depends on sums over a block of shards:
@@ -71,6 +71,30 @@ class Graph:
         """The sum of the squares of a tensor, one cell for each."""
         self.cells += x.size
         return self.node("Einsum", [x.name, x.name], 1, equation="i,i->")
+
+    def total(self, x: Expr) -> Expr:
+        """The sum of a tensor: a product with ones."""
+        ones = self._repeat(self.number(1), x.size)
+        self.cells += -(-x.size // self.columns) * self.columns
+        return self.node("Einsum", [x.name, ones.name], 1, equation="i,i->")
+
+    def row_squares(self, x: Expr, length: int) -> Expr:
+        """The sum of the squares of each row of ``length``."""
+        rows = [self.cut(x.name, start, length) for start in range(0, x.size, length)]
+        self.cells += (-length % self.columns) * len(rows)
+        one = self.indices(1)  # a sum has no dimension
+        return self.join([self.node("Reshape", [self.square(row).name, one], 1) for row in rows])
+
+    def column_squares(self, x: Expr, length: int) -> Expr:
+        """The sum of the squares of each column, of a matrix whose rows have ``length``."""
+        rows = x.size // length
+        self.cells += -(-rows // self.columns) * self.columns * length
+        matrix = self.node("Reshape", [x.name, self.indices(rows, length)], x.size).name
+        return self.node("Einsum", [matrix, matrix], length, equation="ai,ai->i")
+
+    def outer(self, rows: Expr, columns: Expr) -> Expr:
+        """The product of each of ``rows`` with each of ``columns``, row by row."""
+        return self.join([columns * self.cut(rows.name, i, 1) for i in range(rows.size)])
 
     def join(self, parts: list[Expr]) -> Expr:
         return self.node("Concat", [p.name for p in parts], sum(p.size for p in parts), axis=0)
@@ -172,11 +196,16 @@ def build(st: Statement, P: int, columns: int, shard: int, noise: int) -> tuple[
     fresh = g.cut("work", shard * (1 + len(st.hints)), noise)
     pub = _Public({n: g.cut("hyper", i, 1) for i, n in enumerate(st.inputs)})
     scalars = {n: g.cut("work", shard * (1 + len(st.hints)) + noise + i, 1) for i, n in enumerate(st.scalars(P))}
-    bounds = st.bounds(pre, post, work.pop("g"), work | scalars, pub, P)
+    at = sizes["work"] - SALT - sum(st.vectors(P).values())
+    for name, length in st.vectors(P).items():
+        scalars[name] = g.cut("work", at, length)
+        at += length
+    gradient = work.pop("g")
+    bounds = st.bounds(pre, post, gradient, work | scalars, pub, P)
     if len(bounds) != st.lookups:
         raise ValueError(f"{st.name}: {len(bounds)} bounds, declared {st.lookups}")
     if st.carries:
-        bounds |= _carried(g, st, pre, work, scalars, pub, P)
+        bounds |= _carried(g, st, pre, post, gradient, work | scalars, pub, P)
     looked_up = g.join([*bounds.values(), fresh])
     g.cells += looked_up.size
     out = g.node("Sigmoid", [looked_up.name], looked_up.size)
@@ -193,21 +222,23 @@ def build(st: Statement, P: int, columns: int, shard: int, noise: int) -> tuple[
 
 
 def _carried(
-    g: Graph, st: Statement, pre: dict[str, Expr], hints: dict[str, Expr], scalars: dict[str, Expr], pub: Any, P: int
-) -> dict[str, Expr]:
+    g: Graph, st: Statement, pre: dict[str, Expr], post: dict[str, Expr], gradient: Expr, hints: dict[str, Expr],
+    pub: Any, P: int,
+) -> dict[str, Expr]:  # fmt: skip
     """The bounds that a shard has once: its sums, and what follows from the block's."""
     names = [*st.carries, *(f"total {n}" for n in st.carries)]
     before = {n: g.cut("carry_in", i, 1) for i, n in enumerate(names)}
     after = {n: g.cut("carry_out", i, 1) for i, n in enumerate(names)}
-    sums = {n: g.square(x) for n, x in st.squared(pre, hints).items()}
+    sums = st.sums(pre, post, hints, P)
     bounds: dict[str, Expr] = carry_bounds(st.carries, before, sums, after, pub.first, pub.last)
-    return bounds | st.scalar_bounds({n: before[f"total {n}"] for n in st.carries}, scalars, pub, P)
+    totals = {n: before[f"total {n}"] for n in st.carries}
+    return bounds | st.block_bounds(pre, post, gradient, hints, totals, pub, P)
 
 
 def column_sizes(st: Statement, P: int, shard: int, noise: int) -> dict[str, int]:
     """Elements of each input column, in committed order, salt included."""
     state = len(st.state) * shard + SALT
-    work = (1 + len(st.hints)) * shard + noise + len(st.scalars(P)) + SALT
+    work = (1 + len(st.hints)) * shard + noise + len(st.scalars(P)) + sum(st.vectors(P).values()) + SALT
     sizes = {"pre": state, "post": state, "work": work, "hyper": len(st.inputs)}
     if st.carries:
         sizes |= dict.fromkeys(("carry_in", "carry_out"), 2 * len(st.carries) + SALT)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zk_autograd.errors import ProofSystemError, VerificationError
-from zk_autograd.proofs.base import OPS, Circuit, Columns, Limits
+from zk_autograd.proofs.base import Circuit, Columns, Limits
 from zk_autograd.proofs.ezkl.verify import EzklVerifier
-from zk_autograd.proofs.witness import ShardWitness, advance, carry, columns, fresh_noise, fresh_salt
+from zk_autograd.proofs.witness import ShardWitness, advance, carry_of, columns, fresh_noise, fresh_salt
 from zk_autograd.statement import place_in
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def sample(circuit: Circuit, seed: int, step: int = 2) -> tuple[Columns, ShardWi
         pre["h"] = rng.integers(0, fmt.clip, circuit.shard)
     g = rng.integers(-fmt.clip, fmt.clip + 1, circuit.shard)
     pub |= place_in([1], 0)
-    (carried,) = carry(st, [(pre, st.begin(pre, g, pub, P, OPS)[1])])
+    (carried,) = carry_of(st, [(pre, g)], pub, P)
     witness = ShardWitness(pre, g, fresh_noise(circuit.noise, P), fresh_salt(), fresh_salt(), fresh_salt(), carried)
     return columns(circuit, witness, advance(circuit, witness, pub), pub), witness
 

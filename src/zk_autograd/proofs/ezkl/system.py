@@ -37,6 +37,9 @@ _SETUP_LIMITS = Limits(seconds=1800, memory=0)
 
 def shard_size(st: Statement, profile: Profile) -> int:
     """Parameters per proof: what the layout holds, less 0.2 % (its columns do not fill to the last row)."""
+    fixed = st.shard_of(profile.P)
+    if fixed is not None:
+        return fixed
     _, one = graph.build(st, profile.P, profile.columns, 1, profile.noise)
     _, two = graph.build(st, profile.P, profile.columns, 2, profile.noise)
     once = one - (two - one) if st.carries else profile.noise
@@ -120,6 +123,8 @@ class Ezkl(ProofSystem):
     def _compile(self, st: Statement, P: int, columns: int, shard: int, noise: int, folder: Path) -> None:
         model, cells = graph.build(st, P, columns, shard, noise)
         onnx.save(model, str(folder / "model.onnx"))
+        if cells > columns * P:
+            raise ProofSystemError(f"{st.name}: {cells} cells do not fit {columns} columns of {P} rows")
         logrows = (P + 8).bit_length() - 1
         job = {"logrows": logrows, "columns": columns, "P": P, "model": str(folder / "model.onnx")}
         job |= {"settings": str(folder / "settings.json"), "compiled": str(folder / "compiled.ezkl")}
@@ -265,6 +270,8 @@ def _circuit(
         raise ValueError("a size is out of range")
     if max(graph.column_sizes(st, 2**logrows - 8, shard, noise).values()) > 2**logrows - 8:
         raise ValueError("a column is longer than the circuit")
+    if st.shard_of(2**logrows - 8) not in (None, shard):
+        raise ValueError(f"{st.name} has no shards of {shard}")
     return Circuit(
         id=found, system=NAME, statement=st, P=2**logrows - 8, shard=shard, noise=noise, proof_bytes=size,
         srs_id=srs_id, srs_class=srs_class, directory=folder, srs_path=srs_path,
