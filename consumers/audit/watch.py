@@ -5,7 +5,7 @@ see, that something is gone or another since the last look, is found by comparin
 only sizes, roots and ids are kept. Alarms:
 
 * ``violated``: a check of the audit does not hold (a gap or a fork in the chain is check 3);
-* ``log rolled back``, ``log forked``: the ledger, or the run's chain, is shorter than it was, or another;
+* ``log rolled back``, ``log forked``: the ledger, or the run's chain, is shorter than it was, or another, or gone;
 * ``checkpoint rolled back``: the largest checkpoint is gone;
 * ``anchor rolled back``, ``anchor forked``: an anchor's newest receipt, or its live counter, is before what it was, or
   of another tree at the same count.
@@ -25,6 +25,7 @@ from typing import Any
 from anchor import Anchor, Head, open_anchor
 from consumers.audit.anchor_checks import held_by
 from consumers.audit.checks import audit
+from consumers.audit.collected import Collected
 from consumers.audit.compare import View, view
 from consumers.audit.opening import add_trust, collect_run, open_source, policy_from
 from consumers.audit.outcome import Audit, Status
@@ -32,6 +33,7 @@ from consumers.audit.proofs import Job, Verdict, verify_all
 from consumers.audit.report import as_text
 from consumers.audit.workers import Workers
 from consumers.options import log_url
+from ledger.chain import RunChain
 from ledger.steps import Steps
 from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
@@ -46,6 +48,10 @@ class Alarm:
     text: str
 
 
+Heads = Sequence[tuple[str, Head | None]]
+"""Live anchors, by URI."""
+
+
 @dataclass
 class Seen:
     """What the last round saw: a few numbers and hashes, however long the log."""
@@ -54,23 +60,49 @@ class Seen:
     root: bytes = b""
     step: int = 0
     event_id: bytes = b""
+    end: bytes = b""
     checkpoint: int = 0
     receipts: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     heads: dict[str, tuple[int, bytes]] = field(default_factory=dict)
 
-    def compare(self, now: View, out: Audit, heads: Sequence[tuple[str, Head | None]]) -> list[Alarm]:
-        """Alarms for what is not there any more, or another; then this round is what was seen."""
+    def vanished(self) -> list[Alarm]:
+        """The alarm for a run that is not in the log any more; nothing if it never was."""
+        if not (self.entries or self.step or self.checkpoint or self.receipts):
+            return []
+        return [
+            Alarm("log rolled back", f"the run is gone: it had {self.step} steps, the ledger {self.entries} entries")
+        ]
+
+    def compare(self, now: View, found: Collected, out: Audit, heads: Heads) -> list[Alarm]:
+        """Alarms for what is not there any more, or another; then this round is what was seen.
+
+        A chain that cannot be read for want of the auditor's own circuit says nothing of the log.
+        """
+        unread = out.chain is None and found.start is not None
+        alarms = [] if unread else self._chain(out.chain)
+        return alarms + self._rest(now, heads)
+
+    def _chain(self, chain: RunChain | None) -> list[Alarm]:
         found = []
-        tree = now.tree
-        steps = out.chain.steps if out.chain else Steps()
-        if tree.size < self.entries:
-            found.append(Alarm("log rolled back", f"the ledger had {self.entries} entries, and has {tree.size}"))
-        elif self.entries and tree.root_at(self.entries) != self.root:
-            found.append(Alarm("log forked", f"the ledger's first {self.entries} entries are others than they were"))
+        steps = chain.steps if chain else Steps()
+        end = chain.finished.event_id if chain and chain.finished else b""
         if len(steps) < self.step:
             found.append(Alarm("log rolled back", f"the run had {self.step} steps, and has {len(steps)}"))
         elif self.step and steps[self.step - 1].event_id != self.event_id:
             found.append(Alarm("log forked", f"step {self.step} is another event than it was"))
+        if self.end and end != self.end:
+            kind, text = ("log forked", "another event") if end else ("log rolled back", "gone")
+            found.append(Alarm(kind, f"the run had ended, and its end is {text}"))
+        self.step, self.event_id, self.end = len(steps), steps[-1].event_id if len(steps) else b"", end
+        return found
+
+    def _rest(self, now: View, heads: Heads) -> list[Alarm]:
+        found = []
+        tree = now.tree
+        if tree.size < self.entries:
+            found.append(Alarm("log rolled back", f"the ledger had {self.entries} entries, and has {tree.size}"))
+        elif self.entries and tree.root_at(self.entries) != self.root:
+            found.append(Alarm("log forked", f"the ledger's first {self.entries} entries are others than they were"))
         largest = max((s.checkpoint.size for s in now.checkpoints), default=0)
         if largest < self.checkpoint:
             text = f"there was a checkpoint of {self.checkpoint} entries, now the largest is of {largest}"
@@ -78,8 +110,7 @@ class Seen:
         receipts = {r.anchor: (r.counter, r.root) for r in sorted(now.receipts, key=lambda r: r.counter)}
         live = {uri: (head.counter, head.root) for uri, head in heads if head is not None}
         found += _anchors("receipts", self.receipts, receipts) + _anchors("live", self.heads, live, may_miss=True)
-        self.entries, self.root, self.step = tree.size, tree.root(), len(steps)
-        self.event_id = steps[-1].event_id if len(steps) else b""
+        self.entries, self.root = tree.size, tree.root()
         self.checkpoint, self.receipts, self.heads = largest, receipts, self.heads | live
         return found
 
@@ -123,15 +154,21 @@ class Watch:
         verify: Callable[[Circuit, Sequence[Job]], list[Verdict]],
     ) -> None:  # fmt: skip
         self._args, self._policy, self._live = args, policy, live
-        self._verify, self._seen = Once(verify), Seen()
+        self._verify, self._seen, self._run = Once(verify), Seen(), args.run
 
-    def round(self) -> tuple[Audit, list[Alarm]]:
-        """Audits what there is now; errors of the log (gone, not reachable) are the caller's."""
+    def round(self) -> tuple[Audit | None, list[Alarm]]:
+        """Audits what there is now; no audit if the run is gone. Errors of the log (not reachable) are the caller's."""
         args = self._args
         held = held_by(self._live)
         with open_source(log_url(args), None, args.home) as source:
             with Workers(args.workers) as workers:
-                found, run_id = collect_run(source, args.run, self._policy, args.signatures, workers)
+                try:
+                    found, run_id = collect_run(source, self._run, self._policy, args.signatures, workers)
+                except UsageError:
+                    if alarms := self._seen.vanished():
+                        return None, alarms
+                    raise
+                self._run = run_id.hex()
                 out = audit(
                     found, run_id, self._policy, source.find_circuit, self._verify, self._live, args.origin, held,
                     workers=workers,
@@ -144,7 +181,7 @@ class Watch:
             if check.status is Status.VIOLATED
             for text in check.findings
         ]
-        return out, alarms + self._seen.compare(now, out, heads)
+        return out, alarms + self._seen.compare(now, found, out, heads)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -181,12 +218,14 @@ def run(args: argparse.Namespace) -> int:
     while True:
         out, alarms = watch.round()
         facts = {
-            "steps": len(out.chain.steps) if out.chain else 0, "proven": out.proven, "entries": out.size,
-            "anchored": max((a.size for a in out.anchors), default=0), "exit_code": 1 if alarms else out.exit_code,
+            "steps": len(out.chain.steps) if out and out.chain else 0, "proven": out.proven if out else 0,
+            "entries": out.size if out else 0, "anchored": max((a.size for a in out.anchors), default=0) if out else 0,
+            "exit_code": 1 if alarms or out is None else out.exit_code,
             "alarms": [{"kind": a.kind, "text": a.text} for a in alarms],
         }  # fmt: skip
-        last = _say(args.json, facts, as_text(out, "").splitlines()[-1], last)
-        if alarms:
+        verdict = as_text(out, "").splitlines()[-1] if out else "VIOLATED: the run is gone"
+        last = _say(args.json, facts, verdict, last)
+        if alarms or out is None:
             return 1
         finished = out.chain is not None and out.chain.finished is not None
         if (finished and out.exit_code == 0) or time.monotonic() + args.interval >= deadline:
