@@ -35,6 +35,7 @@ from consumers.audit.log_checks import (
 )
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Verdict
+from consumers.audit.rates import rates, rates_in_words
 from consumers.audit.sampled import check_records, check_terms, needed, sampling_of
 from consumers.audit.spot import Spot
 from consumers.audit.witnessed import check_witnesses
@@ -167,24 +168,7 @@ def _chain(out: Audit, found: Collected) -> None:
         return
     state = "finished" if chain.finished else "still open"
     out.checks[3].detail = f"{len(chain.steps)} steps, {state}"
-    out.checks[4].detail = _rates(chain)
-
-
-def _rates(chain: RunChain) -> str:
-    """Each group's schedule, and how finely its rates are resolved."""
-    found = []
-    last = chain.formats_after(len(chain.steps))
-    for number, group in enumerate(chain.groups):
-        formats = [
-            fmt
-            for block, *both in zip(chain.start.blocks, chain.formats, last, strict=True)
-            if block.group == number
-            for fmt in both
-        ]
-        unit = max(chain.statement.rate_unit(fmt, chain.circuit.P) for fmt in formats)
-        schedule = group.schedule
-        found.append(f"{schedule.kind} learning rate, at most {schedule.max_lr:g}, to {unit:.1g}")
-    return "; ".join(found)
+    out.checks[4].detail = rates_in_words(rates(chain))
 
 
 def _wanted(out: Audit, step: int, shard: int) -> bool:

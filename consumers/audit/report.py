@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from consumers.audit.outcome import Audit, Status
+from consumers.audit.rates import rates
 from consumers.audit.sampled import NOT_SAMPLED
 from consumers.audit.spot import Random
 from consumers.audit.statistics import gradients, gradients_in_words
@@ -170,6 +171,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "spot_check": _spot(out),
         "proofs_verified": out.proofs_verified,
         "proofs_remembered": out.remembered,
+        "rates": rates(out.chain) if out.chain else None,
         "gradients": gradients(out.chain) if out.chain else None,
         "ledger_size": out.size,
         "cosigned_size": out.cosigned,
