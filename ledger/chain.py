@@ -20,6 +20,7 @@ from zk_autograd.errors import FormatError, VerificationError
 from zk_autograd.fixed_point import Format
 from zk_autograd.merkle import verify_inclusion
 from zk_autograd.proofs.base import Circuit, Commitments
+from zk_autograd.rates import check_schedule, check_step
 from zk_autograd.schedule import Schedule
 from zk_autograd.statement import UNCHANGED, Resolution, place_in
 
@@ -109,7 +110,7 @@ class RunChain:
         if block.group >= len(self.groups):
             raise FormatError(f"a block of group {block.group}, there are {len(self.groups)}")
         fmt = Format(block.scale_w, block.scale_g, block.guard, block.clip)
-        self.statement.check_rate(self.groups[block.group].schedule.largest, fmt, self.circuit.P)
+        check_schedule(self.statement, self.groups[block.group].schedule, fmt, self.circuit.P)
         return fmt
 
     def _check_layout(self, start: RunStarted) -> None:
@@ -179,8 +180,8 @@ class RunChain:
         """Rates, changes of scale and public integers are those that the start declared or allows.
 
         1. one rate a group; 2. the rounding error is within what was declared; 3. scales change only where an epoch
-        begins, and to formats that the statement allows; 4. the rates are the schedules'; 5. the integers follow; 6. it
-        commits to sums only if the statement carries any.
+        begins, and to formats that the statement allows; 4. the rates are the schedules', and resolved; 5. the integers
+        follow; 6. it commits to sums only if the statement carries any.
 
         Raises:
             VerificationError: names the first integer that is off, with both values.
@@ -201,6 +202,7 @@ class RunChain:
             # 4. schedules
             for group, lr in zip(self.groups, event.rates, strict=True):
                 group.schedule.check(event.step, lr)
+            self._check_resolved(event.step, scales)
             # 5. integers
             vector = self._vector(event.step, event.rates, scales, event.shifts)
         except (VerificationError, FormatError) as error:
@@ -218,6 +220,11 @@ class RunChain:
         # 6. sums
         if not self.statement.carries and event.carry_root != bytes(32):
             raise VerificationError(f"{where}: commits to sums, which {self.statement.name} does not carry")
+
+    def _check_resolved(self, step: int, scales: Sequence[Scale]) -> None:
+        """Raises FormatError if rates held after a table's end are not what their integers stand for."""
+        for number, fmt in {(block.group, s[0]) for block, s in zip(self.start.blocks, scales, strict=True)}:
+            check_step(self.statement, self.groups[number].schedule, step, fmt, self.circuit.P)
 
     def formats_after(self, step: int) -> tuple[Format, ...]:
         """Each block's format after a step that was taken; 0: before the first."""
@@ -249,7 +256,7 @@ class RunChain:
         group, P = self.groups[self.start.blocks[number].group], self.circuit.P
         try:
             fmt = self.statement.check_shift(group.hyper, group.schedule.max_lr, scale[0], shift, P)
-            self.statement.check_rate(group.schedule.largest, fmt, P)
+            check_schedule(self.statement, group.schedule, fmt, P)
             return fmt, self.statement.resolution(group.hyper, scale[1], step, shift, P)
         except FormatError as error:
             raise FormatError(f"block {number} changes its scale by {shift} bits: {error}") from None

@@ -13,6 +13,7 @@ from schemas.events import Block, Group, Hyper, RunStarted, ScheduleKind, SrsCla
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import ParameterBlock
 from zk_autograd.proofs.base import Circuit, Ints
+from zk_autograd.rates import check_schedule
 from zk_autograd.schedule import Schedule
 from zk_autograd.statement import Statement
 
@@ -73,11 +74,11 @@ def run_started(
         raise UsageError(f"run: expected a schedule for each of {len(optimizer.groups)} groups, got {len(schedules)}")
     for block in optimizer.blocks:
         try:
-            optimizer.statement.check_rate(schedules[block.group].largest, block.format, optimizer.P)
+            check_schedule(optimizer.statement, schedules[block.group], block.format, optimizer.P)
         except FormatError as error:
             raise UsageError(
-                f"run: the schedule of group {block.group} never comes near the optimizer's max_lr, from which its "
-                f"format was chosen ({error}): make the optimizer with a smaller max_lr"
+                f"run: the optimizer's format was chosen from its max_lr, and does not resolve the schedule of group "
+                f"{block.group}: {error}. Where no rate comes near max_lr, make the optimizer with a smaller one"
             ) from None
     counts = shard_counts(optimizer.blocks, circuit.shard, bool(circuit.statement.carries))
     if terms.sampled > (most := min(sum(counts), MAX_SAMPLED)):

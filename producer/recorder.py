@@ -40,7 +40,7 @@ from schemas.events import (
 from schemas.keyring import introduction
 from schemas.signing import decode_unverified, event_id, seal
 from schemas.topics import TOPICS, witness_partition
-from zk_autograd.errors import UsageError, VerificationError
+from zk_autograd.errors import FormatError, UsageError, VerificationError
 from zk_autograd.eventlog.base import EventLog
 from zk_autograd.home import Home
 from zk_autograd.merkle import all_paths
@@ -55,6 +55,7 @@ from zk_autograd.proofs.witness import (
     place,
     secret_columns,
 )
+from zk_autograd.rates import check_schedule, check_step
 from zk_autograd.schedule import Schedule
 from zk_autograd.tee import sealing
 from zk_autograd.tee.keys import SigningKey, load_data_key, new_data_key
@@ -232,6 +233,7 @@ class Recorder:
                 schedule.check(done.step, lr)
         except VerificationError as error:
             raise UsageError(f"record: the optimizer's rate is not the declared one: {error}") from None
+        self._check_resolved(done.step, bool(done.shifts))
         if done.rounding > self._max_rounding:
             raise UsageError(
                 f"record: the rounding error of step {done.step} is {done.rounding:.3g}, the run declared at most "
@@ -286,6 +288,17 @@ class Recorder:
         self.seconds_committing += time.perf_counter() - began
         self._publish(outbox)
         self._over = ""
+
+    def _check_resolved(self, step: int, changed: bool) -> None:
+        """UsageError if the formats do not resolve the declared rates, as every ledger would find."""
+        st, P = self._circuit.statement, self._circuit.P
+        for number, fmt in {(block.group, block.format) for block in self._optimizer.blocks}:
+            try:
+                if changed:
+                    check_schedule(st, self._schedules[number], fmt, P)
+                check_step(st, self._schedules[number], step, fmt, P)
+            except FormatError as error:
+                raise UsageError(f"record: step {step}, parameter group {number}: {error}") from None
 
     def finish(self) -> None:
         """Publishes RunFinished; the run takes no further step."""

@@ -7,8 +7,9 @@ A round is one choice of public integers and one circuit, whose every parameter 
 steps: the integer reference must equal a model written from the formulas alone (``tests/proofs/model.py``), and EZKL's
 mock prover must take all of those that the model calls provable, in one witness. Then each parameter gets one lie (or a
 step that leaves the table), and the mock prover must refuse exactly the look-ups whose bounds do not hold, at every
-parameter whose values are not the model's, and at no other. A round depends on the seed and its number only:
-``--only N`` runs one again.
+parameter whose values are not the model's, and at no other. Of a statement with sums over a block, a round is a shard
+somewhere in one, and lies about its sums and the block's rate come on top. A round depends on the seed and its number
+only: ``--only N`` runs one again.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.proofs import model
+from tests.proofs.blocks import Block, around, draw_block_lie, draw_block_rule
 from tests.proofs.drawing import draw_elements, draw_lie, draw_public
 from tests.proofs.forging import Element, Rule, signed
 from tests.proofs.mocking import MockProver, Places
@@ -36,8 +38,11 @@ from zk_autograd.proofs.ezkl.system import shard_size
 from zk_autograd.proofs.witness import fresh_noise, fresh_salt
 from zk_autograd.statement import STATEMENTS, Statement
 
-NAMES = sorted(name for name, st in STATEMENTS.items() if not st.carries)
-"""Statements of which one parameter at a time says all; the others: ``tests/proofs/test_carries.py``."""
+NAMES = sorted(STATEMENTS)
+"""Of a statement with ``carries``, a round is one shard of a block: see :mod:`tests.proofs.blocks`."""
+
+BLOCK_LIES = 6
+"""Witnesses of such a round that lie about sums or scalars alone."""
 
 NOISE = 16
 ROWS = (12, 12, 12, 15, 12, 12, 12, 16)
@@ -86,18 +91,20 @@ class Benches:
         return self._made[key]
 
 
-def columns(circuit: Circuit, rule: Rule, elements: list[Element]) -> Columns:
+def columns(circuit: Circuit, rule: Rule, elements: list[Element], block: Block | None = None) -> Columns:
     """Committed columns of one case a parameter, with fresh noise and salts."""
     st = circuit.statement
 
     def rows(*keys: str) -> list[int]:
         return [e[key] for key in keys for e in elements]
 
+    scalars = [rule.scalars[n] % MODULUS for n in st.scalars(rule.P)]
     return Columns(
         pre=[*rows(*(f"pre.{n}" for n in st.state)), *fresh_salt()],
         post=[*rows(*(f"post.{n}" for n in st.state)), *fresh_salt()],
-        work=[*rows("g", *st.hints), *fresh_noise(circuit.noise, circuit.P).tolist(), *fresh_salt()],
-        hyper=st.public_vector(rule.pub),
+        work=[*rows("g", *st.hints), *fresh_noise(circuit.noise, circuit.P).tolist(), *scalars, *fresh_salt()],
+        hyper=[rule.pub[n] for n in st.inputs],
+        **{name: [*tail, *fresh_salt()] for name, tail in (block.tails() if block else {}).items()},
     )
 
 
@@ -106,7 +113,7 @@ def failing(rule: Rule, elements: list[Element]) -> dict[str, Any]:
     st = rule.st
     at = {key: np.array([e[key] for e in elements], dtype=object) for key in elements[0]}
     pre, post = ({n: at[f"{side}.{n}"] for n in st.state} for side in ("pre", "post"))
-    values = st.bounds(pre, post, at["g"], {n: at[n] for n in st.hints}, rule.pub, rule.P)
+    values = st.bounds(pre, post, at["g"], {n: at[n] for n in st.hints} | rule.scalars, rule.pub, rule.P)
     return {name: np.asarray(value % MODULUS >= rule.P, dtype=bool) for name, value in values.items()}
 
 
@@ -121,11 +128,25 @@ def true_step(rule: Rule, e: Element) -> tuple[Element, bool]:
         return e, False
     pre, g = {n: given[f"pre.{n}"] for n in rule.st.state}, given["g"]
     try:
-        post, hints = model.step(rule.st.name, pre, g, rule.pub, rule.P)
+        post, hints = model.step(rule.st.name, pre, g, {**rule.pub, **rule.scalars}, rule.P)
     except ValueError:
         return e, False
     whole = given | {f"post.{n}": x for n, x in post.items()} | hints
     return whole, model.provable(rule.st.name, pre, post, g, hints, rule.pub, rule.P)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One witness: what each parameter holds, and the block that it is in, if that counts."""
+
+    rule: Rule
+    elements: list[Element]
+    block: Block | None = None
+
+    def look_ups(self) -> list[bool]:
+        """Whether each look-up fails, in the order in which they are laid out."""
+        flags = np.concatenate(list(failing(self.rule, self.elements).values())).tolist()
+        return flags + (self.block.failing(self.elements) if self.block else [])
 
 
 def run_round(benches: Benches, prover: MockProver, seed: int, number: int, names: list[str], found: Found) -> None:
@@ -137,28 +158,22 @@ def run_round(benches: Benches, prover: MockProver, seed: int, number: int, name
     circuit, P = bench.circuit, bench.circuit.P
     how, pub = draw_public(rng, st, P)
     rule = Rule(st, pub, P)
+    if st.carries:
+        rule = draw_block_rule(rng, rule)
     found.kinds[f"public integers: {how}"] += 1
 
     # 1. honest steps: reference, model and bounds
     elements, ends = draw_elements(rng, rule, circuit.shard)
     found.ends.update(ends)
-    fails = failing(rule, elements)
-    any_fails = np.any(list(fails.values()), axis=0)
-    provable = []
-    for i, e in enumerate(elements):
-        true, fits = true_step(rule, e)
-        assert true == e, f"the reference differs from the model: {e} and {true}, {pub}"
-        assert fits == (not any_fails[i]), f"the model says provable: {fits}, the bounds differ: {e}, {pub}"
-        if fits:
-            provable.append(e)
+    provable = check_honest(rule, elements)
     found.honest += len(elements)
     found.provable += len(provable)
 
     # 2. honest steps: circuit
-    witnesses = []
-    if provable:
-        full = [provable[i % len(provable)] for i in range(circuit.shard)]
-        witnesses.append((full, {name: np.zeros(circuit.shard, dtype=bool) for name in fails}))
+    full = [provable[i % len(provable)] for i in range(circuit.shard if provable else 0)]
+    witnesses = honest_shard(rng, rule, full)
+    for shard in witnesses:
+        assert not any(shard.look_ups()), f"an honest shard is refused by the bounds: {pub}, {shard.block}"
 
     # 3. a lie in every parameter, or a step that leaves the table
     lies: list[Element] = []
@@ -166,22 +181,70 @@ def run_round(benches: Benches, prover: MockProver, seed: int, number: int, name
         kind, lie = draw_lie(rng, rule, e, elements)
         found.kinds[f"lie: {kind}"] += 1
         lies.append(lie)
-    lies_fail = failing(rule, lies)
-    refused = np.any(list(lies_fail.values()), axis=0)
-    for i, lie in enumerate(lies):
-        true, fits = true_step(rule, lie)
-        honest = fits and all((true[key] - lie[key]) % MODULUS == 0 for key in true)
-        assert refused[i] == (not honest), f"refused by the bounds: {refused[i]}, honest: {honest}: {lie}, {pub}"
-    witnesses.append((lies, lies_fail))
+    check_lies(rule, lies)
     found.lies += len(lies)
 
-    # 4. the mock prover refuses what the bounds refuse, look-up by look-up
-    seen = prover.refused(circuit, [columns(circuit, rule, listed) for listed, _ in witnesses])
-    for (_, bounds), places in zip(witnesses, seen, strict=True):
-        look_ups = np.flatnonzero(np.concatenate(list(bounds.values()))).tolist()
+    # 4. lies about the block, with and without lies in it
+    if st.carries:
+        zeros = dict.fromkeys(st.carries, 0)
+        here = around(rng, rule, elements if rng.random() < 0.5 else lies)
+        kept = Block.of(rule, zeros, zeros, zeros) if here is None else replace(here[0], rule=rule)
+        shards = [(lies, kept), *((s.elements, s.block) for s in witnesses * BLOCK_LIES if s.block)]
+        for listed, block in shards:
+            kind, told = draw_block_lie(rng, block, listed)
+            honest, refused = told.true(listed), any(told.failing(listed))
+            assert refused == (not honest), (
+                f"refused by the block's bounds: {refused}, honest: {honest}: {kind}, {told}"
+            )
+            found.kinds[f"block: {kind}"] += 1
+            found.lies += 1
+            witnesses.append(Shard(told.rule, listed, told))
+    else:
+        witnesses.append(Shard(rule, lies))
+
+    # 5. the mock prover refuses what the bounds refuse, look-up by look-up
+    seen = prover.refused(circuit, [columns(circuit, s.rule, s.elements, s.block) for s in witnesses])
+    for shard, places in zip(witnesses, seen, strict=True):
+        look_ups = np.flatnonzero(shard.look_ups()).tolist()
         found.refused_look_ups += len(look_ups)
         expected = bench.places.of(look_ups)
         assert places == expected, f"the mock prover refuses other look-ups: {places - expected}, {expected - places}"
+
+
+def check_honest(rule: Rule, elements: list[Element]) -> list[Element]:
+    """Those that fit the table; AssertionError where reference, model and bounds do not agree."""
+    refused = np.any(list(failing(rule, elements).values()), axis=0)
+    provable = []
+    for i, e in enumerate(elements):
+        true, fits = true_step(rule, e)
+        assert true == e, f"the reference differs from the model: {e} and {true}, {rule}"
+        assert fits == (not refused[i]), f"the model says provable: {fits}, the bounds differ: {e}, {rule}"
+        if fits:
+            provable.append(e)
+    return provable
+
+
+def check_lies(rule: Rule, lies: list[Element]) -> None:
+    """AssertionError unless the bounds refuse exactly those that are not the model's."""
+    refused = np.any(list(failing(rule, lies).values()), axis=0)
+    for i, lie in enumerate(lies):
+        true, fits = true_step(rule, lie)
+        honest = fits and all((true[key] - lie[key]) % MODULUS == 0 for key in true)
+        assert refused[i] == (not honest), f"refused by the bounds: {refused[i]}, honest: {honest}: {lie}, {rule}"
+
+
+def honest_shard(rng: np.random.Generator, rule: Rule, full: list[Element]) -> list[Shard]:
+    """A shard of these elements, as far as there is one."""
+    if not full:
+        return []
+    if not rule.st.carries:
+        return [Shard(rule, full)]
+    placed = around(rng, rule, full)
+    if placed is None:
+        return []
+    block, taken = placed
+    assert block.true(taken), f"the model does not take an honest block: {block}"
+    return [Shard(block.rule, taken, block)] if len(check_honest(block.rule, taken)) == len(taken) else []
 
 
 def ends_met(found: Found, names: list[str]) -> str:

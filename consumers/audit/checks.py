@@ -27,6 +27,7 @@ from consumers.audit.collected import Collected
 from consumers.audit.kept_chain import KeptSteps
 from consumers.audit.log_checks import check_checkpoints, check_ledger
 from consumers.audit.outcome import Audit
+from consumers.audit.rates import rates, rates_in_words
 from consumers.audit.sampled import check_records, check_terms, sampling_of
 from consumers.audit.spot import Spot
 from consumers.audit.statistics import Gradients
@@ -170,7 +171,8 @@ def _chain(out: Audit, found: Collected, workers: Workers) -> None:
         return
     state = "finished" if chain.finished else "still open"
     out.checks[3].detail = f"{len(chain.steps)} steps, {state}"
-    out.checks[4].detail = _rates(chain)
+    out.rates = rates(chain)
+    out.checks[4].detail = rates_in_words(out.rates)
 
 
 def _held(
@@ -194,20 +196,3 @@ def _held(
             yield from done()
     while waiting:
         yield from done()
-
-
-def _rates(chain: RunChain) -> str:
-    """Each group's schedule, and how finely its rates are resolved."""
-    found = []
-    last = chain.formats_after(len(chain.steps))
-    for number, group in enumerate(chain.groups):
-        formats = [
-            fmt
-            for block, *both in zip(chain.start.blocks, chain.formats, last, strict=True)
-            if block.group == number
-            for fmt in both
-        ]
-        unit = max(chain.statement.rate_unit(fmt, chain.circuit.P) for fmt in formats)
-        schedule = group.schedule
-        found.append(f"{schedule.kind} learning rate, at most {schedule.max_lr:g}, to {unit:.1g}")
-    return "; ".join(found)

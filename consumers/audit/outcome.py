@@ -85,6 +85,8 @@ class Audit:
     """What was drawn, of a sampled run; None: all of it has to be proven."""
     accepted: Accepted = field(default_factory=Accepted)
     """Steps of which every shard that has to be is proven."""
+    rates: list[dict[str, Any]] | None = None
+    """Learning rates, declared and taken; None without a chain."""
     gradients: dict[str, Any] | None = None
     """What the steps state of their gradients; None without a chain."""
     signatures: str = "all"

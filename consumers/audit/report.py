@@ -179,6 +179,7 @@ def as_json(out: Audit, name: str) -> dict[str, Any]:
         "spot_check": _spot(out),
         "proofs_verified": out.proofs_verified,
         "proofs_remembered": out.remembered,
+        "rates": out.rates,
         "gradients": out.gradients,
         "ledger_size": out.size,
         "cosigned_size": out.cosigned,

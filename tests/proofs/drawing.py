@@ -39,6 +39,7 @@ def _of_a_run(rng: Random, st: Statement, P: int) -> tuple[str, Public] | None:
     choices = {
         "beta1": [0.0, 0.5, 0.9, 0.95], "beta2": [0.95, 0.99, 0.999, 0.9995], "eps": [1e-12, 1e-8, 1e-3, 1.0],
         "momentum": [0.0, 0.5, 0.9, 0.999], "dampening": [0.0, 0.1, 0.9], "weight_decay": [0.0, 1e-5, 1e-2, 1.0],
+        "max_ratio": [1.0, 2.0, 10.0, 1000.0],
     }  # fmt: skip
     hyper = {name: pick(rng, choices[name]) for name in st.defaults}
     max_lr = float(10.0 ** rng.uniform(-7, 0))
@@ -55,7 +56,7 @@ def _of_a_run(rng: Random, st: Statement, P: int) -> tuple[str, Public] | None:
 def _extreme(rng: Random, st: Statement, P: int) -> Public:
     small = [0, 1, P // 2, P - 1, int(rng.integers(P))]
     rate = pick(rng, [1, 2, P - 1, P, P + 1, int(2 ** rng.uniform(0, 20)), int(2 ** rng.uniform(0, 36))])
-    plain = "B" in st.public or "m" not in st.state
+    plain = ("B" in st.public and not st.carries) or "m" not in st.state
     values = {
         "b1": pick(rng, small), "c1": pick(rng, [1, P, P - 1, P // 2, int(rng.integers(1, P))]),
         "b2": pick(rng, small), "c2": pick(rng, [1, 4, P, 4 * P, int(rng.integers(1, 4 * P))]),
@@ -70,6 +71,12 @@ def _extreme(rng: Random, st: Statement, P: int) -> Public:
     if st.name in WIDE:  # what makes a gradient an integer there: c1 and A without a factor of c2
         values["c2"] = nearest_coprime(values["c2"], values["c1"])
         values["A"] = nearest_coprime(rate, P * values["c2"])
+    if st.carries:  # a direction of at most 46 bits, so that its share stays in the reference's 64
+        cap = pick(rng, [0, 1, P - 1, P, P * P - P, P * P - P, int(rng.integers(P * P - P))])
+        values |= {
+            "A": nearest_coprime(min(rate, 1 << 28), P), "R": cap, "U": pick(rng, [0, cap, int(rng.integers(cap + 1))]),
+            "B": pick(rng, [0, 1, P, rate, (1 << 36) - 1]), "j": pick(rng, small),
+        }  # fmt: skip
     return Public({name: int(values[name]) for name in st.public})
 
 
@@ -81,8 +88,9 @@ def draw_elements(rng: Random, rule: Rule, count: int) -> tuple[list[Element], C
     st, P, pub = rule.st, rule.P, rule.pub
     g = _gradients(rng, P)
     pre = _states(rng, rule, g)
-    post, hints = st.advance(pre, g, pub, P, OPS)
-    bounds: dict[str, Ints] = st.bounds(pre, post, g, hints, pub, P)
+    post, hints = st.begin(pre, g, pub, P, OPS)
+    post = st.finish(pre, post, hints | rule.scalars, pub, P)
+    bounds: dict[str, Ints] = st.bounds(pre, post, g, hints | rule.scalars, pub, P)
     ends: Counter[tuple[str, str, str]] = Counter()
     at_ends: list[Ints] = []
     for name, value in bounds.items():

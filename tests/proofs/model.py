@@ -12,10 +12,14 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import TypeAlias
 
+from zk_autograd.field import MODULUS
+
 State: TypeAlias = dict[str, int]
 
 WIDE = ("adam-wide", "adamw-wide")
 ADAM = ("adam", "adam-l2", "adamw", "amsgrad", "amsgrad-l2", "amsgradw", *WIDE)
+LAMB_ROOM = 200
+"""Bits that the digits of LAMB's two differences hold at least."""
 
 
 def _floor(numerator: int, denominator: int) -> int:
@@ -32,7 +36,10 @@ def _root(x: int) -> int:
 
 
 def step(name: str, pre: Mapping[str, int], g: int, p: Mapping[str, int], P: int) -> tuple[State, State]:
-    """State after the step, and hints, of the statement called ``name``; ValueError where there is no root."""
+    """State after the step, and hints, of the statement called ``name``; ValueError where there is no root.
+
+    LAMB's ``T``, which is its block's (:func:`lamb_scalars`), is expected among the public integers.
+    """
     w, r = pre["w"], p["r"]
     if name in ("sgd", "sgd-l2"):
         decay = p["W"] * w if name == "sgd-l2" else 0
@@ -45,13 +52,13 @@ def step(name: str, pre: Mapping[str, int], g: int, p: Mapping[str, int], P: int
         m = _floor(p["u"] * pre["m"] + P * g + in_m + r, P)
         return {"w": w - _floor(p["A"] * g + in_w + p["B"] * m + r, P), "m": m}, {}
 
-    if name not in ADAM:
+    if name not in (*ADAM, "lamb"):
         raise KeyError(f"{name}: its formulas are missing here")
     hints: State = {}
     e, d = g, 0
     if name in ("adam-l2", "amsgrad-l2"):
         hints["e"] = e = g + _floor(p["W"] * w + r, P)
-    if name in ("adamw", "adamw-wide", "amsgradw"):
+    if name in ("adamw", "adamw-wide", "amsgradw", "lamb"):
         hints["d"] = d = _floor(p["W"] * w + r, P)
     m = _floor(p["b1"] * pre["m"] + p["c1"] * e + r, P)
     v = _floor(p["b2"] * pre["v"] + p["c2"] * e * e + r, P)
@@ -64,6 +71,9 @@ def step(name: str, pre: Mapping[str, int], g: int, p: Mapping[str, int], P: int
         post["h"] = h = max(p["k"] * pre["h"], s)
     D = (15 if name in WIDE else 2) * h + p["E"]
     dw = _floor(p["A"] * m, D)
+    if name == "lamb":
+        hints["u"] = u = -d - dw
+        return post | {"w": w + _floor(p["T"] * u + r, P)}, hints
     post["w"] = w - d - dw
     if name in WIDE:
         over, rest = v - s * s, p["A"] * m - dw * D
@@ -82,8 +92,11 @@ def provable(
     P: int,
 ) -> bool:
     """Whether an honest step fits a table of ``P`` entries: a proof of it exists."""
-    dw = pre["w"] - post["w"] - hints.get("d", 0)
+    moved = pre["w"] - post["w"]
+    dw = (-hints["u"] if name == "lamb" else moved) - hints.get("d", 0)
     signed = [*([] if name in WIDE else [g]), dw, *(hints[n] for n in ("e", "d") if n in hints)]
+    if name == "lamb":
+        signed.append(-moved)
     if not all(-P <= 2 * x < P for x in signed):
         return False
     if "s" not in hints:
@@ -95,3 +108,47 @@ def provable(
         return all(0 <= x < P * P for x in (over, 2 * s - over, rest, D - 1 - rest))
     small = [s, over, 2 * s - over, rest, D - 1 - rest, h - s, *([h - p["k"] * pre["h"]] if "h" in post else [])]
     return all(0 <= x < P for x in small)
+
+
+def lamb_scalars(sw: int, su: int, p: Mapping[str, int], P: int) -> State | None:
+    """What a block with these sums of squares settles on; None if that does not fit the circuit.
+
+    ``i`` is left out where the product of the sums is 0, and ``k`` where the rate is the cap: nothing depends on them.
+    """
+    none = sw == 0 or su == 0
+    # X = min(R, floor(B * sqrt(sw / su))), or min(R, U) where that says nothing.
+    num, den = (p["U"] ** 2, 1) if none else (sw * p["B"] ** 2, su)
+    low, high = 0, p["R"] + 1
+    while high - low > 1:  # the largest X up to R with X*X*den <= num
+        middle = (low + high) // 2
+        low, high = (middle, high) if middle * middle * den <= num else (low, middle)
+    X, y = low, p["R"] - low
+    found = {"y1": y // P, "y0": y % P, "T": _floor(X + p["j"], P)}
+    if not none:
+        found["i"] = pow(sw * su, -1, MODULUS)
+    if y:
+        found["k"] = pow(y, -1, MODULUS)
+    count = 1
+    while P**count < 1 << LAMB_ROOM:
+        count += 1
+    for letter, rest in (("p", num - X * X * den), ("q", (X + 1) ** 2 * den - 1 - num if y else 0)):
+        for n in range(count):
+            found[f"{letter}{n}"] = rest // P**n % P
+        if rest >= P**count:
+            return None
+    return found if y < P * P and found["T"] < P else None
+
+
+def lamb_place(
+    before: Mapping[str, int], sums: Mapping[str, int], after: Mapping[str, int], first: int, last: int
+) -> bool:
+    """Whether a shard's sums of squares stand in its block's running ones; all modulo the field's prime."""
+    for n in ("sw", "su"):
+        total = f"total {n}"
+        grown = (after[n] - before[n] - sums[n]) % MODULUS == 0
+        stays = (after[total] - before[total]) % MODULUS == 0
+        begins = not first or before[n] % MODULUS == 0
+        ends = not last or (after[n] - after[total]) % MODULUS == 0
+        if not (grown and stays and begins and ends):
+            return False
+    return True

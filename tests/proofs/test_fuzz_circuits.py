@@ -72,6 +72,25 @@ def test_a_range_that_is_one_off_is_found(
         rounds(benches, mock_prover, "momentum")
 
 
+def test_a_mistake_in_a_blocks_rate_is_found(
+    benches: Benches, mock_prover: MockProver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that has one more in the sum of directions than there is."""
+    true = model.lamb_scalars
+    monkeypatch.setattr(model, "lamb_scalars", lambda sw, su, p, P: true(sw, su + 1, p, P))
+    with pytest.raises(AssertionError, match=r"the block differs from the model|the model says that a block fits"):
+        rounds(benches, mock_prover, "lamb")
+
+
+def test_a_blocks_bound_that_holds_too_much_is_found(
+    benches: Benches, mock_prover: MockProver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other way round: where the model thinks that sums may be anything, the bounds refuse what it takes."""
+    monkeypatch.setattr(model, "lamb_place", lambda before, sums, after, first, last: True)
+    with pytest.raises(AssertionError, match="refused by the block's bounds"):
+        rounds(benches, mock_prover, "lamb")
+
+
 class Forgetful(Adam):
     """Looks up the gradient twice and the step never."""
 

@@ -65,6 +65,7 @@ class Adafactor(Statement):
     public = ("b2", "c2", "n", "B", "e1", "e2", "D", "r", "o", "j")
     lookups = 6
     shaped = True
+    coprime_rate = False
     largest_logrows = 17
     bits = 42
 

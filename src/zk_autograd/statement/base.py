@@ -148,6 +148,8 @@ class Statement(ABC):
     """By so many bits the scale may change at once."""
     largest_logrows: int = 28
     """The proof of its circuit's soundness (``docs/soundness.md``) is for up to ``2**largest_logrows`` rows."""
+    coprime_rate: bool = True
+    """Whether the integer that a learning rate becomes is moved to the nearest one coprime to ``P``, never 0."""
     bits: int = 36
     """No integer that is committed to reaches ``2**bits`` in size; fewer bits are faster to commit to."""
 

@@ -39,6 +39,7 @@ class Lamb(Adam):
 
     carries = ("sw", "su")
     largest_logrows = 17
+    coprime_rate = False
 
     def __init__(self, name: str) -> None:
         super().__init__(name, decay="decoupled")

@@ -58,6 +58,7 @@ class SGD(Statement):
         self.defaults = {name: value for name, value, there in hyper if there}
         self.rescales = {"u": 1} if moment else {}
         self.lookups = 4 if moment else 3
+        self.coprime_rate = moment
 
     def check_hyper(self, hyper: Hyper) -> None:
         for name in ("momentum", "dampening"):
