@@ -121,7 +121,7 @@ class Judge:
         if not self.chained:
             return False
         if isinstance(claimed.event, ProofAttached):
-            return True  # for now: see by_entries
+            return True  # until by_entries has looked
         return isinstance(claimed.event, StepCommitted | RunFinished) and (claimed.key_id, claimed.event_id) in named
 
     def _end(
