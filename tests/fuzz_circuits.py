@@ -38,7 +38,7 @@ from zk_autograd.proofs.ezkl.system import shard_size
 from zk_autograd.proofs.witness import fresh_noise, fresh_salt
 from zk_autograd.statement import STATEMENTS, Statement
 
-NAMES = sorted(STATEMENTS)
+NAMES = sorted(n for n, st in STATEMENTS.items() if not st.shaped)
 """Of a statement with ``carries``, a round is one shard of a block: see :mod:`tests.proofs.blocks`."""
 
 BLOCK_LIES = 6

@@ -14,7 +14,8 @@ from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import Format
 from zk_autograd.statement import STATEMENTS, Statement
 
-NAMES = sorted(STATEMENTS)
+NAMES = sorted(n for n, st in STATEMENTS.items() if not st.shaped)
+"""Those that know their own shape are held to their bounds in tests/proofs/test_adafactor.py."""
 SIZE = 48
 
 
