@@ -221,28 +221,32 @@ def _proofs(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
     for item, opened in judge.judged("proofs", records):
         if not isinstance(opened, Opened):
             found.refuse(item, opened)
-        elif not found.proofs.add(
-            cast("Opened[ProofAttached]", opened), item.value, item.partition, item.offset, judge.chained
-        ):
+        elif not found.proofs.add(cast("Opened[ProofAttached]", opened), item.value, item.partition, item.offset):
             found.repeated += 1
-    if judge.chained:
+    if judge.chained or not found.proofs.ascending:
         _settle_proofs(found, judge)
     found.used_keys |= found.proofs.signers()
 
 
 def _settle_proofs(found: Collected, judge: Judge) -> None:
-    """Proofs by the ledger's entry for their step, if it names just those that are there; else by their signatures."""
+    """Of each event only the first record, by its place; with ``chained`` also what each is taken on.
+
+    That is the ledger's entry for its step, where it names just the proofs that are there, of each shard one; else its
+    own signature. Two records of one event may be by different keys, and the entry names only the event.
+    """
     proofs, entries = found.proofs, found.ledger.by_step()
     entered, digest = next(entries, (0, b""))
     for step, rows in proofs.by_step():
         while 0 < entered < step:
             entered, digest = next(entries, (0, b""))
-        ids = dict[int, bytes]()
-        alone = all(ids.setdefault(shard, proofs.ids[index]) == proofs.ids[index] for shard, index in rows)
-        named = entered == step and digest == proofs_digest(list(ids.values()))
+        sure = not judge.chained or (
+            entered == step
+            and len({shard for shard, _ in rows}) == len(rows)
+            and digest == proofs_digest([proofs.ids[index] for _, index in rows])
+        )
         seen = set[bytes]()
         for _, index in rows:
-            if not (alone and named) and not _holds(found, judge, index):
+            if not sure and not _holds(found, judge, index):
                 continue
             if proofs.ids[index] in seen:
                 found.repeated += 1

@@ -86,11 +86,12 @@ def _digest(value: bytes) -> bytes:
 
 
 class Proofs:
-    """A run's proofs by step and shard, each event once.
+    """A run's proofs by step and shard.
 
     Attributes:
         ids: the events' ids, in the order of arrival.
         partitions, offsets: where each stood.
+        ascending: each came after all of earlier steps and shards, so that no event is there twice.
     """
 
     def __init__(self) -> None:
@@ -101,25 +102,19 @@ class Proofs:
         self._keys: dict[bytes, int] = {}
         self._last = (0, -1)
         self._seen: Ids | None = None
-        self._ascending = True
+        self.ascending = True
         self._dropped = bytearray()
 
-    def add(
-        self, opened: Opened[ProofAttached], value: bytes, partition: int, offset: int, unsure: bool
-    ) -> bool:  # fmt: skip
-        """Takes a proof; False if it is there already.
-
-        Args:
-            unsure: its signature may not hold, so that another copy of the same event is not the same.
-        """
+    def add(self, opened: Opened[ProofAttached], value: bytes, partition: int, offset: int) -> bool:
+        """Takes a record; False if the same is there already, byte for byte."""
         slot = (opened.event.step, opened.event.shard)
         if self._seen is None and slot <= self._last:
             self._seen = Ids()  # until now nothing could be there twice
             for index in range(len(self._steps)):
-                self._seen.add(_digest(self.sealed.value(index)) if unsure else self.ids[index])
-        if self._seen is not None and not self._seen.add(_digest(value) if unsure else opened.event_id):
+                self._seen.add(_digest(self.sealed.value(index)))
+        if self._seen is not None and not self._seen.add(_digest(value)):
             return False
-        self._ascending = self._ascending and slot > self._last
+        self.ascending = self.ascending and slot > self._last
         self._last = max(self._last, slot)
         self.ids.append(opened.event_id)
         self._steps.append(slot[0])
@@ -138,7 +133,7 @@ class Proofs:
     def in_order(self) -> Iterator[tuple[int, int, int]]:
         """Step, shard and place of each, by step and shard, then as they stood."""
         order: Sequence[int] | Order = range(len(self._steps))
-        if not self._ascending:
+        if not self.ascending:
             keys = (self.offsets, self.partitions, self._shards, self._steps)
             order = np.lexsort([np.frombuffer(key, key.typecode) for key in keys])
         for at in order:
