@@ -79,11 +79,11 @@ def _sampled_lines(out: Audit) -> list[str]:
         f"(window {sampling.window}). A cheat is drawn with a probability of at least:"
     ]
     lines += [f"    {_percent(chance.probability)} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
-    if sampling.abandoned:
+    if sampling.others:
         lines.append(
-            f"  {sampling.abandoned} other sampled run(s) of this log have recorded steps that are not proven, or no "
-            "start that could be audited: unless that is still to come, each is one more try for who may choose which "
-            "run to show."
+            f"  {sampling.others} other sampled run(s) in this log: each is one more try for who may choose which run "
+            "to show, unless it is audited too. "
+            f"{sampling.abandoned} of them have recorded steps that are not proven, or no start that could be audited."
         )
     if sampling.beacon.startswith("file:"):
         lines.append(f"  INSECURE draw: {FILE_BEACON}")
@@ -131,6 +131,7 @@ def _sampled(out: Audit) -> dict[str, Any] | None:
             asdict(chance) | {"probability": rounded_down(chance.probability)}
             for chance in sampling.chances(out.proven)
         ],
+        "other_runs": sampling.others,
         "runs_not_proven": sampling.abandoned,
         "insecure": FILE_BEACON if sampling.beacon.startswith("file:") else "",
         "not_proven": NOT_SAMPLED,

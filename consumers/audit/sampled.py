@@ -45,7 +45,8 @@ class Sampling:
         count: shards of each step that are drawn.
         shards: of so many.
         draws: by step, for steps that are recorded and of which the record is covered by a receipt.
-        abandoned: other sampled runs of this log with recorded steps that are not proven, or without a start.
+        others: other runs of this log with recorded steps: only its own audit says what each of them holds.
+        abandoned: of these the ones with recorded steps that are not proven, or without a start.
     """
 
     count: int
@@ -53,6 +54,7 @@ class Sampling:
     beacon: str
     window: int
     draws: dict[int, Draw] = field(repr=False)
+    others: int = 0
     abandoned: int = 0
 
     def chances(self, steps: int) -> list[Chance]:
@@ -87,19 +89,24 @@ def sampling_of(out: Audit, found: Collected) -> Sampling | None:
         draw = beacon.draw(leaf, out.run_id, event.step, event_id, start.sampled, start.shards)
         if draw is not None:
             draws.setdefault(event.step, draw)
-    return Sampling(start.sampled, start.shards, start.beacon, start.window, draws, _tries(found, out.run_id))
+    return Sampling(start.sampled, start.shards, start.beacon, start.window, draws, *_tries(found, out.run_id))
 
 
-def _tries(found: Collected, run_id: bytes) -> int:
-    """Other sampled runs that nobody can audit as proven: recorded steps are not entered, or its start is not there."""
+def _tries(found: Collected, run_id: bytes) -> tuple[int, int]:
+    """Other sampled runs, and how many of them nobody can audit as proven.
+
+    Those have recorded steps that are not entered, or their start is not there. That the steps of the rest are proven
+    is the ledger's word.
+    """
     recorded, proven = defaultdict[bytes, set[int]](set), defaultdict[bytes, set[int]](set)
     for event in (opened.event for opened in found.ledger):
         if isinstance(event, StepRecorded):
             recorded[event.run_id].add(event.step)
         elif isinstance(event, StepProven):
             proven[event.run_id].add(event.step)
-    return sum(
-        1 for other, steps in recorded.items() if other != run_id and (steps - proven[other] or other not in found.runs)
+    recorded.pop(run_id, None)
+    return len(recorded), sum(
+        1 for other, steps in recorded.items() if steps - proven[other] or other not in found.runs
     )
 
 

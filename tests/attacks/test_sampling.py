@@ -99,7 +99,7 @@ def test_runs_that_were_begun_and_not_proven_are_counted(told: Teller) -> None:
     assert found.exit_code == 0, explain(found)
     assert found.sampling is not None
     assert found.sampling.abandoned == 1
-    assert "1 other sampled run(s) of this log have recorded steps that are not proven" in as_text(found, "")
+    assert "1 of them have recorded steps that are not proven" in as_text(found, "")
 
 
 # A prover who grinds

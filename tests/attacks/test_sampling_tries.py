@@ -7,11 +7,14 @@ ledger that records them must not be able to talk them away.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from consumers.audit.report import as_json, as_text
+from schemas.codec import encode
 from schemas.events import RunOpened, StepProven, StepRecorded
+from schemas.signing import event_id
 from tests.attacks.test_sampling import honest
 from tests.support.forge import Case, explain
 from tests.support.sampled import Teller
@@ -52,3 +55,20 @@ def test_repeated_entries_of_one_try_do_not_pay_for_another_step(told: Teller) -
     assert found.exit_code == 0, explain(found)
     assert found.sampling is not None
     assert found.sampling.abandoned == 1
+
+
+def test_tries_whose_start_is_there_are_counted_too(told: Teller) -> None:
+    """The start is published with them, and the ledger calls every step proven: there is no proof, and no audit of it.
+
+    Its own audit would say so; that of the run that is shown cannot, so it says that there is another run to audit.
+    """
+    start = replace(told.start, name="another try")
+    run_id = event_id(encode(start))
+    told.case.log.append("steps", told.case.insider.seal("steps", start))
+    told.add(RunOpened(run_id), StepRecorded(run_id, 1, bytes(32)))
+    told.add(StepProven(run_id, 1, bytes(32), bytes(32), bytes(32), bytes(32), bytes(32)))
+    found = honest(told).tell().audit()
+    assert found.exit_code == 0, explain(found)
+    facts = as_json(found, "run")["sampled"]
+    assert (facts["other_runs"], facts["runs_not_proven"]) == (1, 0)
+    assert "1 other sampled run(s) in this log: each is one more try" in as_text(found, "")

@@ -144,7 +144,7 @@ def test_what_sampling_is_worth_is_rounded_down_and_said_with_what_it_is_not() -
     """A hundred percent is for what is certain."""
     out = made()
     out.proven = 100_000
-    out.sampling = Sampling(50, 1000, "tpm:00", 8, {}, abandoned=2)
+    out.sampling = Sampling(50, 1000, "tpm:00", 8, {}, others=3, abandoned=2)
     text, facts = as_text(out, ""), as_json(out, "")["sampled"]
     for line in (
         "sampled: 50 of 1000 shards of each step, drawn by tpm:00 (window 8)",
@@ -152,14 +152,16 @@ def test_what_sampling_is_worth_is_rounded_down_and_said_with_what_it_is_not() -
         " 40.2688 %  1 % of the shards in one step",
         " 99.5524 %  10 % of the shards in one step",
         " 99.9999 %  one shard in each of 100000 steps",
-        "2 other sampled run(s) of this log",
+        "3 other sampled run(s) in this log",
+        "2 of them have recorded steps that are not proven",
         NOT_SAMPLED,
     ):
         assert line in text, line
     assert "INSECURE" not in text
     assert [c["shards"] for c in facts["detection"]] == [1, 10, 100, 1]
     assert all(0 < c["probability"] < 1 for c in facts["detection"])
-    assert (facts["runs_not_proven"], facts["insecure"], facts["not_proven"]) == (2, "", NOT_SAMPLED)
+    assert (facts["other_runs"], facts["runs_not_proven"]) == (3, 2)
+    assert (facts["insecure"], facts["not_proven"]) == ("", NOT_SAMPLED)
     out.sampling = Sampling(4, 4, "file:00", 8, {})
     text = as_text(out, "")
     assert "100.0000 %  one shard in one step" in text
