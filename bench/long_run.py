@@ -42,19 +42,24 @@ ORIGIN = "bench/log"
 BATCH = 1000
 """Steps that become visible together, with a checkpoint over them."""
 
+OTHERS = 10_000
+"""Entries of another run that do."""
+
 
 def _point(what: str, step: int) -> bytes:
     return hashlib.shake_256(f"{what} {step}".encode()).digest(POINT_BYTES)
 
 
 def write(
-    url: str, circuit: Circuit, steps: int, proof_bytes: int | None = None, tick: Callable[[int], None] = lambda _: None
+    url: str, circuit: Circuit, steps: int, proof_bytes: int | None = None,
+    tick: Callable[[int], None] = lambda _: None, others: int = 0,
 ) -> tuple[bytes, Policy]:  # fmt: skip
     """Writes a finished run of one shard a step and its ledger.
 
     Args:
         proof_bytes: length of a proof; None: the circuit's.
-        tick: called with the steps that there are.
+        tick: called with the entries that there are, but for those that open and close runs.
+        others: entries before it, of a run whose events are in none of the topics: the ledger is shared.
     Returns:
         The run's id, and a policy that accepts it.
     """
@@ -90,6 +95,12 @@ def write(
             return [seal("checkpoints", CheckpointIssued(note), ledger)]
 
         send(steps=[*(_introduced(root, *pair) for pair in roles), seal("steps", start, trainer)])
+        another = hashlib.sha256(run_id).digest()
+        for first in range(1, others + 1, OTHERS):
+            numbers = range(first, min(first + OTHERS, others + 1))
+            found = [StepProven(another, n, *(_point("other", n)[:32],) * 5) for n in numbers]
+            send(ledger=[entered(entry) for entry in found], checkpoints=checkpoint())
+            tick(numbers[-1])
         send(ledger=[entered(RunOpened(run_id))])
         for first in range(1, steps + 1, BATCH):
             events, proofs, entries = list[bytes](), list[bytes](), list[bytes]()
@@ -107,7 +118,7 @@ def write(
             send(steps=events)
             send(proofs=proofs)
             send(ledger=entries, checkpoints=checkpoint())
-            tick(min(first + BATCH - 1, steps))
+            tick(others + min(first + BATCH - 1, steps))
         end = RunFinished(run_id, head, steps, state)
         closed = entered(RunClosed(run_id, event_id(encode(end)), steps))
         send(steps=[seal("steps", end, trainer)])

@@ -1,8 +1,11 @@
 """A long run, audited without its proofs: how fast, in how much memory, with how much of the disk beside.
 
-``scripts/big_audit.py [--steps 20000 100000] [--signatures MODE] [--workers N] [--folder DIR] [--json]``.
+``scripts/big_audit.py [--steps 20000 100000] [--others N] [--signatures MODE] [--workers N] [--folder DIR] [--json]``.
 The run is real but for its proofs, which are short and prove nothing: what is measured is everything else. Each audit
 runs in a process of its own. ``make big-audit`` runs it.
+
+An audit reads all of the shared ledger, other runs' entries too: ``--steps 100000 --others 9899998`` is a log of ten
+million entries.
 """
 
 from __future__ import annotations
@@ -33,17 +36,16 @@ from zk_autograd.policy import Policy  # noqa: E402
 PROOF_BYTES = 256
 
 
-def build(url: str, steps: int) -> tuple[bytes, Policy]:
-    """Writes the run."""
+def build(url: str, steps: int, others: int) -> tuple[bytes, Policy]:
+    """Writes the run, after so many entries of another."""
     began = time.monotonic()
 
     def tick(done: int) -> None:
         if done % 50_000 == 0:
-            print(
-                f"  {done:,} of {steps:,} steps written, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
-            )
+            spent = time.monotonic() - began
+            print(f"  {done:,} of {others + steps:,} entries written, {spent:.0f} s", file=sys.stderr, flush=True)
 
-    return write(url, bench_circuit("adam", "default"), steps, PROOF_BYTES, tick)
+    return write(url, bench_circuit("adam", "default"), steps, PROOF_BYTES, tick, others)
 
 
 def measure(url: str, steps: int, run_id: bytes, policy: Policy, mode: str, workers: int, spill: str) -> dict[str, Any]:
@@ -60,7 +62,8 @@ def measure(url: str, steps: int, run_id: bytes, policy: Policy, mode: str, work
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return {
         "steps": steps, "entries": out.size, "signatures": mode, "workers": workers, "seconds": round(seconds, 1),
-        "steps_a_second": round(steps / seconds), "start_kib": before, "peak_kib": peak, "helper_kib": children,
+        "steps_a_second": round(steps / seconds), "entries_a_second": round(out.size / seconds),
+        "start_kib": before, "peak_kib": peak, "helper_kib": children,
         "spilled_mb": spilled() >> 20,
     }  # fmt: skip
 
@@ -75,6 +78,7 @@ def main() -> int:
     """Writes and audits runs of each size; then how memory grows from the first to the last."""
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--steps", type=int, nargs="+", default=[20_000, 100_000])
+    p.add_argument("--others", type=int, default=0, help="entries of another run in the same ledger (default: none)")
     p.add_argument("--signatures", choices=("all", "chained"), default="chained")
     p.add_argument("--workers", type=int, default=2)
     p.add_argument("--folder", type=Path, help="where logs and temporary files go (default: a temporary one)")
@@ -86,7 +90,7 @@ def main() -> int:
     try:
         for steps in args.steps:
             path = home / f"{steps}.db"
-            run_id, policy = apart(build, f"sqlite:///{path}", steps)
+            run_id, policy = apart(build, f"sqlite:///{path}", steps, args.others)
             facts = apart(
                 measure, f"sqlite:///{path}", steps, run_id, policy, args.signatures, args.workers, str(home)
             )  # fmt: skip
