@@ -18,6 +18,23 @@ MOVED = 1e-5
 """Deviation of what is added to the initial weights, to see how far such a run follows from them at all."""
 
 
+class AsMatrices(torch.optim.Adafactor):
+    """torch's, on tensors of more than two dimensions as it would be on matrices: their first dimension by the others.
+
+    By itself it factors the last two dimensions, which for a convolution's are the nine elements of a kernel.
+    """
+
+    def __init__(self, params: Any, lr: float) -> None:
+        self._pairs = [(p, torch.nn.Parameter(p.detach().view(len(p), -1) if p.ndim > 2 else p)) for _, p in params]
+        super().__init__([view for _, view in self._pairs], lr=lr)
+
+    def step(self, closure: Any = None) -> None:
+        for p, view in self._pairs:
+            assert p.grad is not None
+            view.grad = p.grad.view(view.shape)
+        super().step(closure)  # type: ignore[no-untyped-call]
+
+
 @dataclass(frozen=True)
 class Case:
     """A model of :mod:`bench.curves`, a rate, and a clipping bound above all gradients."""
@@ -54,23 +71,6 @@ def final_loss(case: Case, make: Any, seed: int, moved: float = 0.0) -> tuple[fl
     return evaluate(task.model), counts
 
 
-class AsMatrices(torch.optim.Adafactor):
-    """torch's, on tensors of more than two dimensions as it would be on matrices: their first dimension by the others.
-
-    By itself it factors the last two dimensions, which for a convolution's are the nine elements of a kernel.
-    """
-
-    def __init__(self, params: Any, lr: float) -> None:
-        self._pairs = [(p, torch.nn.Parameter(p.detach().view(len(p), -1) if p.ndim > 2 else p)) for _, p in params]
-        super().__init__([view for _, view in self._pairs], lr=lr)
-
-    def step(self, closure: Any = None) -> None:
-        for p, view in self._pairs:
-            assert p.grad is not None
-            view.grad = p.grad.view(view.shape)
-        super().step(closure)
-
-
 def _against(found: list[float], theirs: list[float]) -> str:
     each = [a / b - 1 for a, b in zip(found, theirs, strict=True)]
     return f"{fmean(found) / fmean(theirs) - 1:+.2%} | {min(each):+.2%} to {max(each):+.2%}"
@@ -92,8 +92,9 @@ def main() -> None:
         found = [final_loss(case, lambda p, lr=lr, clip=clip: Adafactor(p, lr=lr, clip=clip), seed) for seed in SEEDS]
         ours = [loss for loss, _ in found]
         limited, clipped = (sum(counts[name] for _, counts in found) for name in ("limited", "saturated"))
+        title = MODELS[case.model].title + ", torch's kernels as matrices" * (case.peer is AsMatrices)
         print(
-            f"| {MODELS[case.model].title}{', kernels as matrices' * (case.peer is AsMatrices)} | {lr:g} | {fmean(theirs):.4f} | {_against(ours, theirs)} "
+            f"| {title} | {lr:g} | {fmean(theirs):.4f} | {_against(ours, theirs)} "
             f"| {_against(others, theirs)} | {limited}, {clipped} |",
             flush=True,
         )
