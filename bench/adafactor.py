@@ -28,10 +28,10 @@ class AsMatrices(torch.optim.Adafactor):
         self._pairs = [(p, torch.nn.Parameter(p.detach().view(len(p), -1) if p.ndim > 2 else p)) for _, p in params]
         super().__init__([view for _, view in self._pairs], lr=lr)
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for p, view in self._pairs:
             assert p.grad is not None
-            view.grad = p.grad.view(view.shape)
+            view.grad, p.grad = p.grad.view(view.shape), None  # which zero_grad would not find
         super().step(closure)  # type: ignore[no-untyped-call]
 
 
