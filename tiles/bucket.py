@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ledger.note import MAX_NOTE_BYTES
 from ledger.tiles import CHECKPOINT, Tile
+from schemas.text import one_line
 from tiles.base import Source, Store, WrongFileError
 from zk_autograd.errors import StorageError, UsageError
 
@@ -69,9 +70,10 @@ class BucketSource(Source):
                 return None
             with answer["Body"] as body:
                 data: bytes = body.read(cap + 1)
+            tag: str = answer["ETag"]
         if len(data) > cap:
             raise WrongFileError(f"{self.name}/{path}: expected at most {cap} bytes")
-        return data, answer["ETag"]
+        return data, tag
 
     def paths(self, folder: str) -> Iterator[str]:
         with self._explained(folder, "listed"):
@@ -80,18 +82,22 @@ class BucketSource(Source):
             )
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield item["Key"][len(self._prefix) :]
+                    path: str = item["Key"]
+                    if not path.startswith(f"{self._prefix}{folder}/"):
+                        raise ValueError("a name of another folder")
+                    yield path.removeprefix(self._prefix)
 
     @contextmanager
     def _explained(self, path: str, what: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+        from botocore.exceptions import ClientError
 
         try:
             yield
         except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "?")
-            raise StorageError(f"{self.name}/{path}: cannot be {what}: the server says {code[:80]}") from None
-        except (BotoCoreError, HTTPClientError) as error:  # their texts name the endpoint, and no secret
+            code = one_line(str(error.response.get("Error", {}).get("Code", "?")), 80)
+            raise StorageError(f"{self.name}/{path}: cannot be {what}: the server says {code}") from None
+        except Exception as error:
+            # Whatever else boto3 makes of an answer that is none; its texts may quote the answer, their types do not.
             raise StorageError(f"{self.name}/{path}: cannot be {what}: {type(error).__name__}") from None
 
 

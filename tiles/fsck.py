@@ -17,7 +17,7 @@ from ledger.edge import RightEdge, split, subtree
 from ledger.note import MAX_NOTE_BYTES, VerifierKey
 from ledger.tiles import CHECKPOINT, ENTRIES, HEIGHT, WIDTH, Tile, decode_bundle, edge_tiles
 from tiles.base import Source, WrongFileError, note_text, read_tile
-from zk_autograd.errors import DecodeError, VerificationError
+from zk_autograd.errors import DecodeError, StorageError, VerificationError
 from zk_autograd.merkle import HASH_BYTES, leaf_hash
 
 CheckEntry: TypeAlias = Callable[[int, bytes], None]
@@ -26,6 +26,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 _AHEAD = 16
 """Bundles that are read ahead, with their tiles."""
 _NAMED = 20
+_MOST_SPARES = 100_000
 
 
 class DamageError(VerificationError):
@@ -240,6 +241,8 @@ def _look_around(source: Source, out: Checked, edge: RightEdge) -> None:
                 _compare_older(source, out, edge, tile)
             continue
         out.spares += 1
+        if out.spares > _MOST_SPARES:
+            raise StorageError(f"{source.name}: more than {_MOST_SPARES} files that the log does not need: remove them")
         if len(out.spare) < _NAMED:
             out.spare.append(path)
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ledger.checkpoint import Checkpoint
+from ledger.edge import RightEdge
 from ledger.tiles import Tile
 from tests.support.broker import free_ports
 from tests.support.go_tools import VERSITYGW, built
 from tests.tiles.logs import Signer, by_definition, files
-from tests.tiles.serving import when_open
+from tests.tiles.serving import Answer, answering, when_open
 from tiles import open_source, open_store
 from tiles.base import WrongFileError
+from tiles.fsck import Checked, _look_around
 from zk_autograd.errors import StorageError, UsageError
 
 BUCKET = "zk-log"
@@ -187,6 +192,90 @@ def test_a_server_that_is_gone_is_an_error_that_says_so(monkeypatch: pytest.Monk
         pytest.raises(StorageError, match="cannot be read: EndpointConnectionError"),
     ):
         source.read("checkpoint", 100)
+
+
+LISTING = (
+    b'<?xml version="1.0"?><ListBucketResult><Name>b</Name><IsTruncated>%s</IsTruncated>%s'
+    b"<Contents><Key>%s</Key></Contents></ListBucketResult>"
+)
+AGAIN = b"<NextContinuationToken>t</NextContinuationToken>"
+BOMB = b"<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;&a;&a;'>]><x>&b;</x>"
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("boto3", reason="the extra aws is not installed")
+    monkeypatch.setattr("tiles.bucket._ATTEMPTS", 1)
+    monkeypatch.setattr("tiles.bucket._SECONDS", 2)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "us-east-1")
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, {}, b"no entity tag"),
+        (200, {"Content-Length": "-1", "ETag": "x"}, b""),
+        (200, {"ETag": "x", "Content-Length": "99"}, b"cut off"),
+        (200, {"ETag": "x", "x-amz-expiration": "\xff", "Last-Modified": "never"}, b"x"),
+        (404, {}, b"<Error><Code>\x1b[31m"),
+        (403, {}, b"<Error><Code>&#27;[31mred&#10;line</Code></Error>"),
+        (500, {}, BOMB),
+        (400, {}, b"\xff\xfe<<<"),
+        (302, {"Location": "http://127.0.0.1:1/"}, b""),
+        (99, {}, b""),
+    ],
+)
+def test_whatever_a_server_answers_is_an_error_of_storage(answer: Answer) -> None:
+    """Never another exception, which would end a program with a traceback, nor what a terminal would obey."""
+    with answering(lambda _: answer) as server, open_source(f"s3://x/y?endpoint={server}") as source:
+        with pytest.raises(StorageError) as caught:
+            source.read("checkpoint", 100)
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.usefixtures("credentials")
+@pytest.mark.parametrize(
+    "body",
+    [
+        LISTING % (b"false", b"", b"../../etc/passwd"),
+        LISTING % (b"false", b"", b"y/tile"),
+        LISTING % (b"true", AGAIN, b"y/tile/0/000"),  # the same page for ever
+        LISTING % (b"true", b"", b"y/tile/0/000"),
+        b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>perhaps</IsTruncated>",
+        BOMB,
+        b"",
+    ],
+)
+def test_a_listing_that_is_none_is_an_error_or_ends(body: bytes) -> None:
+    with answering(lambda _: (200, {}, body)) as server, open_source(f"s3://x/y?endpoint={server}") as source:
+        found = []
+        with suppress(StorageError):
+            found += source.paths("tile") or ()
+        assert set(found) <= {"tile/0/000"}
+
+
+@pytest.mark.usefixtures("credentials")
+def test_a_listing_without_end_is_given_up() -> None:
+    """A new page each time, with a new token."""
+    numbers = count(1)
+
+    def more(path: str) -> Answer:
+        if "list-type" not in path:
+            return 404, {}, b"<Error><Code>NoSuchKey</Code></Error>"
+        number = next(numbers)
+        keys = b"".join(b"<Contents><Key>y/tile/z%d.%d</Key></Contents>" % (number, i) for i in range(1000))
+        token = b"<NextContinuationToken>%d</NextContinuationToken>" % number
+        return 200, {}, b"<ListBucketResult><IsTruncated>true</IsTruncated>%s%s</ListBucketResult>" % (token, keys)
+
+    with (
+        answering(more) as server,
+        open_source(f"s3://x/y?endpoint={server}") as source,
+        pytest.raises(StorageError, match="more than 100000 files that the log does not need"),
+    ):
+        _look_around(source, Checked(Checkpoint("x", 0, bytes(32), "")), RightEdge(lambda *_: None))
 
 
 @pytest.mark.parametrize(
