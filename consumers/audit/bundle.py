@@ -20,11 +20,11 @@ from consumers.audit.collect import started_runs
 from consumers.audit.container import FILES, PARTS, Writer, record_frame
 from consumers.audit.opening import find_run, open_source
 from consumers.audit.reading import item_of, of_another
-from consumers.options import Reporter, log_url
+from consumers.options import Reporter, add_log, log_url
 from schemas.events import RunStarted
+from zk_autograd.cli import add_home, command_parser
 from zk_autograd.errors import UsageError
 from zk_autograd.eventlog.base import EventLog
-from zk_autograd.home import default_home
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit
 from zk_autograd.proofs.store import CircuitStore
@@ -137,16 +137,15 @@ _EPILOG = """examples:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-audit bundle``."""
-    p = argparse.ArgumentParser(
-        prog="zk-audit bundle",
-        description="Write one file with everything that auditing a run takes: its records and the shared log's as "
+    p = command_parser(
+        "zk-audit bundle",
+        "Write one file with everything that auditing a run takes: its records and the shared log's as "
         "they lie, and the circuit's verifying key, settings and SRS. Its auditor needs no network, and trusts nothing "
         "in it.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EPILOG,
     )
-    p.add_argument("--log", metavar="URL", help="event log (default: sqlite:///HOME/log.db)")
-    p.add_argument("--home", type=Path, default=default_home(), help="folder of circuits (default: $ZK_HOME)")
+    add_log(p)
+    add_home(p, "circuits")
     p.add_argument("--run", required=True, metavar="ID", help="run id, or its first digits, or its name")
     p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write")
     p.add_argument("--no-circuit", action="store_true", help="leave the circuit out: the auditor has it")
@@ -173,12 +172,11 @@ def run(args: argparse.Namespace) -> int:
 
 def unpack_parser() -> argparse.ArgumentParser:
     """The command line of ``zk-audit unpack``."""
-    p = argparse.ArgumentParser(
-        prog="zk-audit unpack",
-        description="Write the circuit of a bundle into a folder that can then be used as --home, to rebuild its "
+    p = command_parser(
+        "zk-audit unpack",
+        "Write the circuit of a bundle into a folder that can then be used as --home, to rebuild its "
         "verifying key from the statement (zk-setup --check ID --home FOLDER).",
-        epilog="examples:\n  zk-audit unpack run.zkb auditor-home\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "examples:\n  zk-audit unpack run.zkb auditor-home\n",
     )
     p.add_argument("file", type=Path, metavar="FILE", help="a bundle")
     p.add_argument("folder", type=Path, metavar="FOLDER", help="where to write circuits/ and srs/")

@@ -27,7 +27,7 @@ from consumers.audit.report import as_json, as_text
 from consumers.audit.spot import random_spot
 from consumers.audit.step_proofs import VerifyAll
 from consumers.audit.workers import Workers
-from zk_autograd.cli import run_command
+from zk_autograd.cli import HelpFormatter, run_command
 from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         description="Replay a log and re-verify one run: chain, schedule, every proof, commitments, Merkle "
         "log, anchors.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     p.add_argument("file", nargs="?", metavar="FILE", help="a bundle (zk-audit bundle), instead of --log")
     add_trust(p)

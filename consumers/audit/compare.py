@@ -23,6 +23,7 @@ from consumers.audit.opening import add_trust, open_source, policy_from
 from ledger.checkpoint import Checkpoint, verify_checkpoint
 from ledger.note import VerifierKey
 from ledger.tree import GrowingTree
+from zk_autograd.cli import command_parser
 from zk_autograd.errors import UsageError, ZkAutogradError
 from zk_autograd.policy import Policy
 
@@ -231,14 +232,13 @@ def as_text(facts: dict[str, Any]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-audit compare``."""
-    p = argparse.ArgumentParser(
-        prog="zk-audit compare",
-        description="Find where two auditors' views of one log split: the first differing leaf, the signed checkpoints "
+    p = command_parser(
+        "zk-audit compare",
+        "Find where two auditors' views of one log split: the first differing leaf, the signed checkpoints "
         "that contradict each other, receipts that do, and a roll-back of one side.",
-        epilog="examples:\n  zk-audit compare mine.zkb theirs.zkb --policy policy.json\n"
+        "examples:\n  zk-audit compare mine.zkb theirs.zkb --policy policy.json\n"
         "  zk-audit compare sqlite:///log.db kafka://broker:9092 --dev --json\n\n"
         "exit code: 0 they agree, or one is older; 1 they contradict each other; 2 not comparable\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("a", metavar="A", help="a log's URL, or a bundle's file")
     p.add_argument("b", metavar="B", help="another")

@@ -22,6 +22,7 @@ from ledger.chain import RunChain
 from ledger.checkpoint import parse_checkpoint
 from ledger.tree import GrowingTree
 from schemas.events import Block, StepProven, StepRecorded
+from zk_autograd.cli import command_parser
 from zk_autograd.errors import DecodeError, UsageError, ZkAutogradError
 from zk_autograd.merkle import verify_inclusion
 from zk_autograd.proofs.base import Commitments
@@ -241,14 +242,13 @@ def as_text(facts: dict[str, Any], code: int) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-audit explain``."""
-    p = argparse.ArgumentParser(
-        prog="zk-audit explain",
-        description="Show one step from its event to its anchor: identities, public integers and what they mean, "
+    p = command_parser(
+        "zk-audit explain",
+        "Show one step from its event to its anchor: identities, public integers and what they mean, "
         "proofs (verified), commitments, the ledger's leaf, its checkpoint, its receipts.",
-        epilog="examples:\n  zk-audit explain 17 --run 3f0c --policy policy.json\n"
+        "examples:\n  zk-audit explain 17 --run 3f0c --policy policy.json\n"
         "  zk-audit explain 17 run.zkb --dev --json\n\n"
         "exit code: 0 proven, logged and anchored; 1 something in the run is violated; 2 not that far\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("step", type=int, metavar="STEP", help="the step's number, from 1")
     p.add_argument("file", nargs="?", metavar="FILE", help="a bundle, instead of --log")

@@ -35,6 +35,7 @@ from consumers.audit.workers import Workers
 from consumers.options import log_url
 from ledger.chain import RunChain
 from ledger.steps import Steps
+from zk_autograd.cli import command_parser
 from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit, Commitments
@@ -186,14 +187,13 @@ class Watch:
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-audit watch``."""
-    p = argparse.ArgumentParser(
-        prog="zk-audit watch",
-        description="Audit a growing log again and again, each proof once, until the run is finished and sound; end "
+    p = command_parser(
+        "zk-audit watch",
+        "Audit a growing log again and again, each proof once, until the run is finished and sound; end "
         "with an alarm when a check does not hold, or when log, checkpoints or anchors went back or became others.",
-        epilog="examples:\n  zk-audit watch --log kafka://broker:9092 --run 3f0c --policy policy.json --interval 30\n"
+        "examples:\n  zk-audit watch --log kafka://broker:9092 --run 3f0c --policy policy.json --interval 30\n"
         "  zk-audit watch --run my-run --dev --json --seconds 3600\n\n"
         "exit code: 0 the run is finished and sound; 1 an alarm; 2 neither yet (--seconds), or the log is not there\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_trust(p)
     p.add_argument("--anchor", action="append", default=[], metavar="URI", help="ask this anchor in each round")

@@ -20,7 +20,7 @@ from schemas.topics import TOPICS
 from zk_autograd.errors import DecodeError, UsageError, VerificationError
 from zk_autograd.files import read_capped
 from zk_autograd.note_keys import WitnessKey
-from zk_autograd.policy import Policy, Witnesses, load_policy
+from zk_autograd.policy import Policy, Witnesses, load_policy, require_outsiders
 
 _ENTRIES = (RunOpened, StepRecorded, StepProven, EpochClosed, RunClosed)
 
@@ -65,6 +65,7 @@ def _trust(args: argparse.Namespace) -> tuple[list[VerifierKey], Witnesses | Non
         raise UsageError("--witness and --quorum go without a policy that names witnesses")
     if bool(given) != (args.quorum is not None):
         raise UsageError("--witness and --quorum go together")
+    require_outsiders(given, (key.public_key for key in keys))
     return keys, Witnesses(args.quorum, given) if given else policy.witnesses
 
 

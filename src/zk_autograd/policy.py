@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,8 @@ def parse_policy(data: bytes, where: str) -> Policy:
         witnesses=_witnesses(f"{where}: witnesses", content["witnesses"]) if "witnesses" in content else None,
         min_sampled=min_sampled,
     )
-    _require_outsiders(f"{where}: witnesses", policy)
+    if policy.witnesses:
+        require_outsiders(policy.witnesses.keys, policy.ledger_keys or (), f"{where}: witnesses")
     return policy
 
 
@@ -201,8 +203,9 @@ def _is_prefix(url: str) -> bool:
         return False
 
 
-def _require_outsiders(where: str, policy: Policy) -> None:
+def require_outsiders(witnesses: Iterable[WitnessKey], ledger_keys: Iterable[bytes], where: str = "witnesses") -> None:
     """Raises UsageError if a ledger's own key is among the witnesses: it would watch itself."""
-    for key in policy.witnesses.keys if policy.witnesses else ():
-        if key.public_key in (policy.ledger_keys or ()):
+    own = set(ledger_keys)
+    for key in witnesses:
+        if key.public_key in own:
             raise UsageError(f"{where}: {key.name} has the key of a ledger (ledger_keys): it would watch itself")

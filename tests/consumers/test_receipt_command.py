@@ -184,6 +184,10 @@ def test_a_proof_carries_its_quorum(case: Case, run: Run, key: str) -> None:
     words = [word for w in WITNESSES for word in ("--witness", str(w))]
     assert run("check", proof, "--key", key, *words, "--quorum", 2)[0] == 0
     assert run("check", proof, "--key", key, *words, "--quorum", 3)[0] == 1
+    itself = WitnessKey("itself", case.insider.key("ledger").public_key)
+    code, said = run("check", proof, "--key", key, "--witness", itself, "--quorum", 1)
+    assert code == 2
+    assert "itself has the key of a ledger" in said
     run("make", 2, "--policy", policy, "--format", "cose")
     cose = ("check", path(case, "entry-2.cose"), "--entry", path(case, "entry-2.entry"), "--policy", policy)
     code, said = run(*cose)
