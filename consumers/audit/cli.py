@@ -135,12 +135,12 @@ def _run(args: argparse.Namespace) -> int:
     with open_source(*place, args.home) as source, Workers(args.workers) as workers:
         found, run_id = collect_run(source, args.run, policy, args.signatures, workers)
         remembered = Remembered(args.home, args.one_by_one) if args.resume else None
-        with _verifier(args, remembered, len(found.proofs)) as (verify, known):
+        with _verifier(args, remembered, len(found.proofs)) as verify:
             out = audit(
                 found, run_id, policy, source.find_circuit, verify, live, args.origin, held, args.epoch, spot,
                 workers,
             )  # fmt: skip
-    out.remembered = known()
+    out.remembered = remembered.count if remembered else 0
     out.trusted = _trusted(found, out, policy)
     name = found.runs.get(run_id, "")
     if args.html is not None:
@@ -149,16 +149,9 @@ def _run(args: argparse.Namespace) -> int:
     return out.exit_code
 
 
-_AT_ONCE = 4096
-"""Proofs after which a verdict is remembered at the latest."""
-
-
 @contextmanager
-def _verifier(
-    args: argparse.Namespace, remembered: Remembered | None, total: int
-) -> Iterator[tuple[VerifyAll, Callable[[], int]]]:  # fmt: skip
-    """Verifies proofs in parallel, and shows how far it is; also, how many of them were remembered."""
-    count = 0
+def _verifier(args: argparse.Namespace, remembered: Remembered | None, total: int) -> Iterator[VerifyAll]:
+    """Verifies proofs in parallel, and shows how far it is."""
     with Progress(
         TextColumn("verifying proofs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True,
@@ -166,29 +159,18 @@ def _verifier(
     ) as progress:  # fmt: skip
         bar = progress.add_task("", total=total)
 
-        def now(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
+        def verify(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
             return verify_all(circuit, jobs, args.workers, lambda: progress.advance(bar), not args.one_by_one)
 
-        def verify(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
-            nonlocal count
-            if remembered is None:
-                return now(circuit, jobs)
-            found = remembered.verdicts(circuit, jobs)
-            rest = [i for i, verdict in enumerate(found) if verdict is None]
-            count += len(jobs) - len(rest)
-            progress.advance(bar, len(jobs) - len(rest))
-            for start in range(0, len(rest), _AT_ONCE):
-                some = rest[start : start + _AT_ONCE]
-                for i, verdict in zip(some, now(circuit, [jobs[i] for i in some]), strict=True):
-                    found[i] = verdict
-                remembered.add(circuit, [jobs[i] for i in some if _holds(found[i])])
-            return [verdict for verdict in found if verdict is not None]
+        def shown(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
+            assert remembered is not None
+            before = remembered.count
+            found = remembering(circuit, jobs)
+            progress.advance(bar, remembered.count - before)
+            return found
 
-        yield verify, lambda: count
-
-
-def _holds(verdict: Verdict | None) -> bool:
-    return verdict is not None and verdict.checked and verdict.commitments is not None
+        remembering = remembered.over(verify) if remembered else verify
+        yield shown if remembered else verify
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,8 +13,9 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from consumers.audit.proofs import Job, Verdict
 from zk_autograd.errors import UsageError
@@ -30,6 +31,29 @@ _TAG = 32
 _LARGEST = 256 << 20
 """Eight million proofs."""
 
+_AT_ONCE = 4096
+"""Proofs after which a verdict is remembered at the latest."""
+
+VerifyAll: TypeAlias = Callable[[Circuit, Sequence[Job]], list[Verdict]]
+
+
+def home_key(home: Path) -> bytes:
+    """The key that what this home's audits remember is under, made at first use.
+
+    Raises:
+        UsageError: it cannot be read or made, or it is none.
+    """
+    path = home / "audit" / "verdicts.key"
+    try:
+        if not path.exists():
+            write_private(path, secrets.token_bytes(32), replace=False)
+        key = read_capped(path, 32)
+    except OSError as error:
+        raise UsageError(f"{path.parent}: {error.strerror}; --resume needs a home to write to") from None
+    if len(key) != 32:
+        raise UsageError(f"{path}: expected 32 bytes; remove it, and what it was made for is verified again")
+    return key
+
 
 class Remembered:
     """The verdicts that a home remembers, and the key that they are under.
@@ -42,17 +66,13 @@ class Remembered:
     """
 
     def __init__(self, home: Path, alone: bool) -> None:
-        self._path, key_path = home / "audit" / "verdicts", home / "audit" / "verdicts.key"
-        self._alone = alone
+        self._path, self._alone, self._key = home / "audit" / "verdicts", alone, home_key(home)
         try:
-            if not key_path.exists():
-                write_private(key_path, secrets.token_bytes(32), replace=False)
-            self._key = read_capped(key_path, 32)
             content = read_capped(self._path, _LARGEST) if self._path.exists() else b""
         except OSError as error:
-            raise UsageError(f"{home / 'audit'}: {error.strerror}; --resume needs a home to write to") from None
-        if len(self._key) != 32:
-            raise UsageError(f"{key_path}: expected 32 bytes; remove it, and what it was made for is verified again")
+            raise UsageError(f"{self._path}: {error.strerror}") from None
+        self.count = 0
+        """Proofs that were asked for and remembered."""
         self._known = {content[i : i + _TAG] for i in range(0, len(content) - _TAG + 1, _TAG)}
 
     def verdicts(self, circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict | None]:
@@ -83,8 +103,28 @@ class Remembered:
         except OSError as error:
             raise UsageError(f"{self._path}: {error.strerror}; without --resume nothing is written") from None
 
+    def over(self, verify: VerifyAll) -> VerifyAll:
+        """``verify``, but for what is remembered; what it finds is remembered at the latest every 4,096 proofs."""
+
+        def verified(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
+            found = self.verdicts(circuit, jobs)
+            rest = [i for i, verdict in enumerate(found) if verdict is None]
+            self.count += len(jobs) - len(rest)
+            for start in range(0, len(rest), _AT_ONCE):
+                some = rest[start : start + _AT_ONCE]
+                for i, verdict in zip(some, verify(circuit, [jobs[i] for i in some]), strict=True):
+                    found[i] = verdict
+                self.add(circuit, [jobs[i] for i in some if _holds(found[i])])
+            return [verdict for verdict in found if verdict is not None]
+
+        return verified
+
     def _tag(self, how: bytes, circuit: Circuit, job: Job) -> bytes:
         proof, public = job
         said = repr(tuple(public)).encode()  # Python's integers: one spelling each
         message = _DOMAIN + how + b"\0" + circuit.id + hashlib.sha256(proof).digest() + said
         return hmac.digest(self._key, message, "sha256")
+
+
+def _holds(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.checked and verdict.commitments is not None

@@ -17,117 +17,27 @@ import argparse
 import hashlib
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from anchor import Anchor, Head, open_anchor
+from anchor import Anchor, open_anchor
 from consumers.audit.anchor_checks import held_by
 from consumers.audit.checks import audit
-from consumers.audit.collected import Collected
-from consumers.audit.compare import View, view
+from consumers.audit.compare import view
 from consumers.audit.opening import add_trust, collect_run, open_source, policy_from
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Job, Verdict, verify_all
+from consumers.audit.remembered import Remembered
 from consumers.audit.report import as_text
+from consumers.audit.seen import Alarm, Seen, SeenFile
 from consumers.audit.workers import Workers
 from consumers.options import log_url
-from ledger.chain import RunChain
-from ledger.steps import Steps
 from zk_autograd.cli import command_parser
 from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit, Commitments
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """Something that must not happen to a log that only grows."""
-
-    kind: str
-    text: str
-
-
-Heads = Sequence[tuple[str, Head | None]]
-"""Live anchors, by URI."""
-
-
-@dataclass
-class Seen:
-    """What the last round saw: a few numbers and hashes, however long the log."""
-
-    entries: int = 0
-    root: bytes = b""
-    step: int = 0
-    event_id: bytes = b""
-    end: bytes = b""
-    checkpoint: int = 0
-    receipts: dict[str, tuple[int, bytes]] = field(default_factory=dict)
-    heads: dict[str, tuple[int, bytes]] = field(default_factory=dict)
-
-    def vanished(self) -> list[Alarm]:
-        """The alarm for a run that is not in the log any more; nothing if it never was."""
-        if not (self.entries or self.step or self.checkpoint or self.receipts):
-            return []
-        return [
-            Alarm("log rolled back", f"the run is gone: it had {self.step} steps, the ledger {self.entries} entries")
-        ]
-
-    def compare(self, now: View, found: Collected, out: Audit, heads: Heads) -> list[Alarm]:
-        """Alarms for what is not there any more, or another; then this round is what was seen.
-
-        A chain that cannot be read for want of the auditor's own circuit says nothing of the log.
-        """
-        unread = out.chain is None and found.start is not None
-        alarms = [] if unread else self._chain(out.chain)
-        return alarms + self._rest(now, heads)
-
-    def _chain(self, chain: RunChain | None) -> list[Alarm]:
-        found = []
-        steps = chain.steps if chain else Steps()
-        end = chain.finished.event_id if chain and chain.finished else b""
-        if len(steps) < self.step:
-            found.append(Alarm("log rolled back", f"the run had {self.step} steps, and has {len(steps)}"))
-        elif self.step and steps[self.step - 1].event_id != self.event_id:
-            found.append(Alarm("log forked", f"step {self.step} is another event than it was"))
-        if self.end and end != self.end:
-            kind, text = ("log forked", "another event") if end else ("log rolled back", "gone")
-            found.append(Alarm(kind, f"the run had ended, and its end is {text}"))
-        self.step, self.event_id, self.end = len(steps), steps[-1].event_id if len(steps) else b"", end
-        return found
-
-    def _rest(self, now: View, heads: Heads) -> list[Alarm]:
-        found = []
-        tree = now.tree
-        if tree.size < self.entries:
-            found.append(Alarm("log rolled back", f"the ledger had {self.entries} entries, and has {tree.size}"))
-        elif self.entries and tree.root_at(self.entries) != self.root:
-            found.append(Alarm("log forked", f"the ledger's first {self.entries} entries are others than they were"))
-        largest = max((s.checkpoint.size for s in now.checkpoints), default=0)
-        if largest < self.checkpoint:
-            text = f"there was a checkpoint of {self.checkpoint} entries, now the largest is of {largest}"
-            found.append(Alarm("checkpoint rolled back", text))
-        receipts = {r.anchor: (r.counter, r.root) for r in sorted(now.receipts, key=lambda r: r.counter)}
-        live = {uri: (head.counter, head.root) for uri, head in heads if head is not None}
-        found += _anchors("receipts", self.receipts, receipts) + _anchors("live", self.heads, live, may_miss=True)
-        self.entries, self.root = tree.size, tree.root()
-        self.checkpoint, self.receipts, self.heads = largest, receipts, self.heads | live
-        return found
-
-
-def _anchors(
-    what: str, before: dict[str, tuple[int, bytes]], now: dict[str, tuple[int, bytes]], may_miss: bool = False
-) -> list[Alarm]:  # fmt: skip
-    """Of each anchor: its count goes on, and one count is of one tree. A live one may not answer (check 10 says so)."""
-    found = []
-    for name, (counter, root) in before.items():
-        count, tree = now.get(name, (counter, root) if may_miss else (0, b""))
-        if count < counter:
-            found.append(Alarm("anchor rolled back", f"{name} ({what}): counter {counter} before, {count} now"))
-        elif count == counter and tree != root:
-            found.append(Alarm("anchor forked", f"{name} ({what}): counter {counter} is of another tree than before"))
-    return found
 
 
 class Once:
@@ -156,6 +66,17 @@ class Watch:
     ) -> None:  # fmt: skip
         self._args, self._policy, self._live = args, policy, live
         self._verify, self._seen, self._run = Once(verify), Seen(), args.run
+        place = (log_url(args), args.run or "", policy.to_json(), *(anchor.uri for anchor in live))
+        self._file = SeenFile(args.home, *place) if args.resume else None
+        if self._file and (kept := self._file.load()):
+            self._run, self._seen = kept
+
+    @property
+    def begins(self) -> str:
+        """From where the next round goes on, in words."""
+        if not self._seen.looked:
+            return "nothing is kept of this log, run, policy and anchors: what is there now is what it begins with"
+        return f"goes on from {self._seen.step} steps and {self._seen.entries} entries"
 
     def round(self) -> tuple[Audit | None, list[Alarm]]:
         """Audits what there is now; no audit if the run is gone. Errors of the log (not reachable) are the caller's."""
@@ -182,7 +103,11 @@ class Watch:
             if check.status is Status.VIOLATED
             for text in check.findings
         ]
-        return out, alarms + self._seen.compare(now, found, out, heads)
+        # After an alarm the file stays as it was, so that the next start finds what this one has found.
+        alarms += self._seen.compare(now, found, out, heads)
+        if self._file and not alarms:
+            self._file.save(self._run, self._seen)
+        return out, alarms
 
 
 def parser() -> argparse.ArgumentParser:
@@ -191,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
         "zk-audit watch",
         "Audit a growing log again and again, each proof once, until the run is finished and sound; end "
         "with an alarm when a check does not hold, or when log, checkpoints or anchors went back or became others.",
-        "examples:\n  zk-audit watch --log kafka://broker:9092 --run 3f0c --policy policy.json --interval 30\n"
+        "examples:\n  zk-audit watch --log kafka://broker:9092 --run 3f0c --policy policy.json --interval 30 --resume\n"
         "  zk-audit watch --run my-run --dev --json --seconds 3600\n\n"
         "exit code: 0 the run is finished and sound; 1 an alarm; 2 neither yet (--seconds), or the log is not there\n",
     )
@@ -200,6 +125,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--interval", type=float, default=10.0, metavar="SECONDS", help="pause between rounds (default: 10)")
     p.add_argument("--seconds", type=float, default=math.inf, help="end after so long (default: when it is finished)")
     p.add_argument("--workers", type=int, help="processes that verify proofs (default: one per core)")
+    p.add_argument(
+        "--resume", action="store_true",
+        help="keep in --home what is seen and which proofs hold, and go on from there at the next start with the same "
+        "log, run, policy and anchors",
+    )  # fmt: skip
     p.set_defaults(run_command=run)
     return p
 
@@ -210,10 +140,14 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--interval and --seconds: expected 0 or more; --workers: at least 1")
     policy = policy_from(args)
     uris = [*args.anchor, *(u for u in (policy.anchors or {}).values() if u)]
-    watch = Watch(
-        args, policy, [open_anchor(u) for u in dict.fromkeys(uris)],
-        lambda circuit, jobs: verify_all(circuit, jobs, args.workers, lambda: None),
-    )  # fmt: skip
+
+    def verify(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
+        return verify_all(circuit, jobs, args.workers, lambda: None)
+
+    remembering = Remembered(args.home, alone=False).over(verify) if args.resume else verify
+    watch = Watch(args, policy, [open_anchor(u) for u in dict.fromkeys(uris)], remembering)
+    if args.resume:
+        print(f"zk-audit watch: {watch.begins}", file=sys.stderr, flush=True)
     deadline, last = time.monotonic() + args.seconds, ""
     while True:
         out, alarms = watch.round()

@@ -27,10 +27,12 @@ from zk_autograd.proofs.base import Circuit
 class Watching:
     """A watch over a case, and how many proofs it had verified in each round."""
 
-    def __init__(self, case: Case, policy: Policy | None = None, live: bool = False) -> None:
+    def __init__(
+        self, case: Case, policy: Policy | None = None, live: bool = False, words: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         from anchor import open_anchor
 
-        words = ["--home", str(case.sound.home.path), "--log", case.log.url, "--origin", ORIGIN, "--run"]
+        words = ["--home", str(case.sound.home.path), *words, "--log", case.log.url, "--origin", ORIGIN, "--run"]
         self.verified: list[int] = []
 
         def verify(circuit: Circuit, jobs: Sequence[Job]) -> list[Verdict]:
