@@ -84,6 +84,7 @@ def test_chaos_of_six_kills_over_all_roles_on_kafka(
     survive(start_crew(kafka_url), real_circuit("adam"), Plan(kills=6, seed=1, steps=3, every=3.0))
 
 
+@pytest.mark.slow
 def test_chaos_of_six_kills_over_all_roles_on_the_embedded_log(
     sqlite_url: str, start_crew: StartCrew, real_circuit: RealCircuit
 ) -> None:

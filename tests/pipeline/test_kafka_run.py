@@ -77,6 +77,6 @@ def test_a_run_over_the_embedded_log_with_two_provers_of_one_command_is_sound(
     sqlite_url: str, start_crew: StartCrew, real_circuit: Callable[[str], Circuit]
 ) -> None:
     crew = start_crew(sqlite_url)
-    contents = run_to_the_end(crew, real_circuit("adam"), steps=4, shards=2, seconds=550, provers=two_workers)
-    assert_sound(crew, contents, steps=4, shards=2, names=("p-1", "p-2"))
+    contents = run_to_the_end(crew, real_circuit("adam"), steps=2, shards=2, seconds=550, provers=two_workers)
+    assert_sound(crew, contents, steps=2, shards=2, names=("p-1", "p-2"))
     assert_stops_cleanly(crew)

@@ -28,7 +28,6 @@ from tests.proofs.forging import (
 )
 from tests.proofs.mocking import MockProver
 from tests.proofs.refusing import assert_refused
-from tests.support.circuits import REAL
 from zk_autograd.proofs.base import Circuit
 from zk_autograd.proofs.ezkl.system import Ezkl
 from zk_autograd.statement import STATEMENTS, Public
@@ -201,7 +200,7 @@ def test_a_value_changed_by_one_is_refused_at_every_extreme(
     assert assert_refused(c, mock_prover, [(t, e | {t: e[t] + by}) for e, t, by in moves]) >= 2 * c.circuit.shard
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", [n if n == "adam" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 def test_the_circuit_of_the_real_profile_refuses_the_corpus_as_the_small_one_does(
     real_circuit: Callable[[str], Circuit], mock_prover: MockProver, name: str
 ) -> None:
