@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-# Tests run side by side on all cores, and so do their children. Threads of OpenMP that wait for each other spin: with two
-# to a process, tests that train took ten times as long.
+# Tests run side by side on all cores, and so do their children. Threads of OpenMP that wait for each other spin: with
+# two to a process, tests that train took ten times as long.
 for _library in ("OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
