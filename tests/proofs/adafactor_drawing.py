@@ -23,7 +23,7 @@ def clamped(name: str, value: int, P: int) -> int:
 
 
 def draw_public(rng: Random, st: Statement, table: Table, shards: int) -> tuple[str, Public]:
-    """Public integers without a place, of a run's schedule or each at the ends of its range, and how they were drawn."""
+    """Public integers without a place, of a run's schedule or each at the ends of its range, and which of the two."""
     if rng.random() < 0.5:
         scheduled = _of_a_run(rng, st, table, shards)
         if scheduled is not None:
@@ -49,7 +49,7 @@ def _of_a_run(rng: Random, st: Statement, table: Table, shards: int) -> tuple[st
         "size": [int(rng.integers((shards - 1) * table.R * table.C + 1, shards * table.R * table.C + 1))],
     }  # fmt: skip
     hyper = {name: float(pick(rng, choices[name])) for name in st.defaults}
-    max_lr = float(10.0 ** rng.uniform(-4, 0))
+    max_lr = float(10.0 ** rng.uniform(-5, -1))
     step = pick(rng, [1, 1, 2, 3, 10, 1000, 10**6, 1 << 40])
     try:
         fmt = st.choose_format(hyper, max_lr, pick(rng, [0.01, 1.0, 3.0, 100.0]), table.P)
@@ -143,8 +143,21 @@ def _aimed(rng: Random, t: Table, pub: Public, added: int, count: int) -> int:
 
 
 def draw_block(rng: Random, st: Statement, table: Table) -> tuple[list[str], Public, list[Given]]:
-    """Of what kind it is, public integers without places, and its one to four shards with their sums."""
-    shards = int(rng.integers(1, 5))
+    """Of what kind it is, public integers without places, and its one to four shards with their sums.
+
+    Most blocks fit the table: a lie about one that does not is refused in any case.
+    """
+    tries = pick(rng, [1, 30, 30, 30, 30])
+    for _ in range(tries):
+        kinds, pub, parts = _block(rng, st, table)
+        count = len(parts)
+        if all(model.made(table, placed(pub, i, count), given).fits for i, given in enumerate(parts)):
+            break
+    return kinds, pub, parts
+
+
+def _block(rng: Random, st: Statement, table: Table) -> tuple[list[str], Public, list[Given]]:
+    shards = pick(rng, [1, 1, 2, 2, 3, 4])
     how, pub = draw_public(rng, st, table, shards)
     kinds, parts = [f"public integers: {how}"], []
     gradients, weights = pick(rng, list(GRADIENTS)), pick(rng, list(WEIGHTS))

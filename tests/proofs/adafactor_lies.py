@@ -13,14 +13,13 @@ from typing import TypeAlias
 
 from tests.proofs import adafactor_model as model
 from tests.proofs.adafactor_drawing import clamped
+from tests.proofs.adafactor_forging import BITS
 from tests.proofs.adafactor_model import Forced, Given, Made, Table
 from tests.proofs.adafactor_scenes import Scene, scene_of
 from tests.proofs.drawing import Random, pick
 from tests.proofs.forging import field_root, fraction
 from zk_autograd.field import MODULUS
 from zk_autograd.statement import Public
-
-BITS = ("least w", "least M", "clipped")
 
 
 @dataclass(frozen=True)

@@ -90,13 +90,14 @@ class Scene:
             at[name] = [*at[name][:place], value % MODULUS, *at[name][place + 1 :]]
         return replace(self, at=at)
 
-    def _objects(self) -> dict[str, Any]:
+    def objects(self) -> dict[str, Any]:
+        """By name what the statement takes: arrays of elements, and scalars."""
         found: dict[str, Any] = {n: np.array(x, dtype=object) for n, x in self.at.items()}
         return found | {n: self.at[n][0] for n in self.circuit.statement.scalars(self.circuit.P)}
 
     def bounds(self) -> dict[str, Any]:
         """Every bound in the order in which the circuit has them, in the field: an element, or an array of them."""
-        st, P, x = self.circuit.statement, self.circuit.P, self._objects()
+        st, P, x = self.circuit.statement, self.circuit.P, self.objects()
         pre, post = ({n: x[f"{side}.{n}"] for n in st.state} for side in ("pre", "post"))
         totals = dict(zip(st.carries, self.totals, strict=True))
         before, after = named(st, self.before, self.totals), named(st, self.after, self.totals_after or self.totals)
@@ -106,18 +107,26 @@ class Scene:
         found |= st.block_bounds(pre, post, x["g"], x, totals, self.pub, P)
         return {n: v % MODULUS for n, v in found.items()}
 
-    def look_ups(self) -> list[tuple[str, bool]]:
-        """Whether each look-up fails, in the order in which they are laid out, with its bound's name."""
-        P = self.circuit.P
-        every = ((n, np.atleast_1d(np.asarray(v, dtype=object))) for n, v in self.bounds().items())
-        return [(n, bool(x)) for n, v in every for x in v >= P]
+    def look_ups(self) -> tuple[list[int], set[str]]:
+        """Which look-ups fail, by number in the order in which they are laid out, and the names of their bounds."""
+        P, at = self.circuit.P, 0
+        failed: list[int] = []
+        names: set[str] = set()
+        for name, value in self.bounds().items():
+            many = isinstance(value, np.ndarray)
+            found = [at + i for i, x in enumerate(value.tolist() if many else [value]) if x >= P]
+            if found:
+                failed += found
+                names.add(name)
+            at += value.size if many else 1
+        return failed, names
 
     def violated(self) -> set[str]:
-        return {n for n, v in self.bounds().items() if np.any(np.asarray(v, dtype=object) >= self.circuit.P)}
+        return self.look_ups()[1]
 
     def settled(self) -> Scene:
         """With running sums that are those of the values; the totals stay, as of a block with another rest."""
-        x = self._objects()
+        x = self.objects()
         pre, post = ({n: _signed(x[f"{side}.{n}"]) for n in self.circuit.statement.state} for side in ("pre", "post"))
         sums = sums_of(self.circuit, pre, post, {"u": _signed(x["u"])})
         after = [b + sums[n] for n, b in zip(self.circuit.statement.carries, self.before, strict=True)]
