@@ -112,7 +112,7 @@ def run_round(benches: Benches, prover: MockProver, seed: int, number: int, name
     rows = adafactor_round.ROWS[st.name] if st.shaped else ROWS
     bench = benches.get(st, rows[number // len(names) % len(rows)])
     if st.shaped:
-        adafactor_round.run_round(bench, prover, rng, found)
+        adafactor_round.run_round(st, bench, prover, rng, found)
         return
     circuit, P = bench.circuit, bench.circuit.P
     how, pub = draw_public(rng, st, P)

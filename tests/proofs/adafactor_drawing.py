@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -115,7 +116,7 @@ def _moments(rng: Random, t: Table, pub: Public, g: list[int]) -> tuple[str, lis
     squares = np.array([x * x for x in g], dtype=object).reshape(t.R, t.C)
     added = [int(x) for x in squares.sum(1)], [int(x) for x in squares.sum(0)]
     kind = pick(rng, ["none", "like the gradients", "like the gradients", "even", "of every size", "some far below",
-                      "at a digit's end", "beyond gradients", "negative"])  # fmt: skip
+                      "at a digit's end", "at a remainder's end", "beyond gradients", "negative"])  # fmt: skip
     found = []
     for new, other in zip(added, (t.C, t.R), strict=True):
         count, most = len(new), other * t.P * t.P // 4
@@ -127,6 +128,7 @@ def _moments(rng: Random, t: Table, pub: Public, g: list[int]) -> tuple[str, lis
             "of every size": _log(rng, count, np.log2(most), False),
             "some far below": [int(x * by) >> pick(rng, [0, 0, 6, 14]) for x in new],
             "at a digit's end": [_aimed(rng, t, pub, x, count) for x in new],
+            "at a remainder's end": [_remaining(rng, t, pub, x, most) for x in new],
             "beyond gradients": _log(rng, count, 3 * np.log2(t.P) + 0.1, False),
             "negative": [pick(rng, [1, 1, -1]) * x for x in _log(rng, count, np.log2(t.P), False)],
         }
@@ -140,6 +142,15 @@ def _aimed(rng: Random, t: Table, pub: Public, added: int, count: int) -> int:
     after = pick(rng, [0, P - 1, P, P * P - 1, P * P, P**3 - 1, P**3, P * P // count])
     wanted = after * P + pick(rng, [0, P - 1]) - pub["c2"] * added - pub["r"]
     return max(0, -(-wanted // pub["b2"])) if pub["b2"] else int(rng.integers(P))
+
+
+def _remaining(rng: Random, t: Table, pub: Public, added: int, most: int) -> int:
+    """Such that the mean is next to where it is rounded to another integer."""
+    common = math.gcd(pub["b2"], t.P)
+    wanted = pick(rng, [0, t.P - 1]) - pub["c2"] * added - pub["r"]
+    units = t.P // common
+    first = wanted // common * pow(pub["b2"] // common, -1, units) % units if units > 1 else 0
+    return first + units * int(rng.integers(max(1, most // units)))
 
 
 def draw_block(rng: Random, st: Statement, table: Table) -> tuple[list[str], Public, list[Given]]:

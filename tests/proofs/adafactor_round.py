@@ -30,7 +30,7 @@ from tests.proofs.mocking import MockProver
 from zk_autograd.errors import FormatError
 from zk_autograd.proofs.base import OPS, Circuit
 from zk_autograd.proofs.witness import advance, completed
-from zk_autograd.statement import Public
+from zk_autograd.statement import Public, Statement
 
 Parts: TypeAlias = list[tuple[dict[str, Any], Any]]
 """State before and gradient of each shard."""
@@ -49,14 +49,25 @@ MOCKED = 6
 """Of these so many go to the mock prover, half of them several in one witness."""
 
 
-def run_round(bench: Bench, prover: MockProver, rng: Random, found: Found) -> None:
-    """One block; AssertionError says who disagrees about what."""
-    circuit, st = bench.circuit, bench.circuit.statement
-    table = table_of(circuit)
-    kinds, pub, parts = draw_block(rng, st, table)
-    found.kinds.update(kinds)
+def run_round(st: Statement, bench: Bench, prover: MockProver, rng: Random, found: Found) -> None:
+    """One block; AssertionError says who disagrees about what. Bounds are those of ``st``, whatever the circuit has."""
+    shards = check_block(replace(bench.circuit, statement=st), rng, found)
+    lies: list[tuple[str, Scene]] = []
+    for _ in range(TOLD):
+        told, kind = pick(rng, shards), pick(rng, list(LIES))
+        scene = LIES[kind](rng, told)
+        check_lie(scene, told, kind, found)
+        lies.append((kind, scene))
+    several, single = ([s for kind, s in lies if (kind == "several") == wanted] for wanted in (True, False))
+    chosen = [*several[: MOCKED // 2], *single]
+    check_circuit(bench, prover, [*(told.scene for told in shards), *chosen[:MOCKED]], found)
 
-    # 1. honest shards: reference, model and bounds
+
+def check_block(circuit: Circuit, rng: Random, found: Found) -> list[Told]:
+    """The shards of a block, honest; AssertionError where reference, model and bounds do not agree."""
+    table = table_of(circuit)
+    kinds, pub, parts = draw_block(rng, circuit.statement, table)
+    found.kinds.update(kinds)
     pubs = [placed(pub, i, len(parts)) for i in range(len(parts))]
     every = [model.made(table, p, given) for p, given in zip(pubs, parts, strict=True)]
     scenes = [scene_of(circuit, *x) for x in zip(pubs, parts, every, strict=True)]
@@ -67,25 +78,15 @@ def run_round(bench: Bench, prover: MockProver, rng: Random, found: Found) -> No
         found.ends.update(ends_of(scene))
     found.honest += len(scenes)
     found.provable += sum(made.fits for made in every)
+    others = [scenes[:i] + scenes[i + 1 :] for i in range(len(scenes))]
+    return [Told(table, *x) for x in zip(pubs, parts, every, scenes, others, strict=True)]
 
-    # 2. lies: model and bounds
-    lies: list[tuple[str, Scene]] = []
-    for _ in range(TOLD):
-        i, kind = int(rng.integers(len(parts))), pick(rng, list(LIES))
-        others = scenes[:i] + scenes[i + 1 :]
-        told = Told(table, pubs[i], parts[i], every[i], scenes[i], others)
-        scene = LIES[kind](rng, told)
-        check_lie(scene, told, kind, found)
-        lies.append((kind, scene))
-    found.lies += len(lies)
 
-    # 3. the mock prover refuses what the bounds refuse, look-up by look-up
-    several, single = ([s for kind, s in lies if (kind == "several") == wanted] for wanted in (True, False))
-    chosen = [*scenes, *several[: MOCKED // 2]]
-    chosen += single[: len(scenes) + MOCKED - len(chosen)]
-    seen = prover.refused(circuit, [scene.columns() for scene in chosen])
-    found.mocked += len(chosen)
-    for scene, places in zip(chosen, seen, strict=True):
+def check_circuit(bench: Bench, prover: MockProver, scenes: Sequence[Scene], found: Found) -> None:
+    """AssertionError unless the mock prover refuses exactly the look-ups that the bounds refuse."""
+    seen = prover.refused(bench.circuit, [scene.columns() for scene in scenes])
+    found.mocked += len(scenes)
+    for scene, places in zip(scenes, seen, strict=True):
         failed, names = scene.look_ups()
         found.refused_look_ups += len(failed)
         expected = bench.places.of(failed)
@@ -104,6 +105,7 @@ def check_lie(scene: Scene, told: Told, kind: str, found: Found) -> None:
     assert bool(refused) == (not honest), (
         f"refused by the bounds: {refused}, honest: {honest}, what differs: {others}: {kind}, {scene.pub}"
     )
+    found.lies += 1
     found.kinds[f"lie: {kind}{', which is honest' if honest else ''}"] += 1
     if len(failed) == 1:
         found.alone[scene.circuit.statement.name, *refused] += 1
