@@ -238,7 +238,9 @@ def campaign(seed: int, count: int, names: list[str], say: Callable[[str], None]
     )
     say(f"honest steps with a bound exactly at its ends: {ends_met(found, names)}")
     if found.alone:
-        say(f"bounds that refused a lie alone: {len(found.alone)}, and {sum(found.alone.values())} such lies")
+        say(
+            f"bounds whose look-up alone refused a case: {len(found.alone)}, and {sum(found.alone.values())} such cases"
+        )
     say("; ".join(f"{kind} {n}" for kind, n in sorted(found.kinds.items())))
     return found
 

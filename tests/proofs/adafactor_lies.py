@@ -189,7 +189,8 @@ def _another_given(rng: Random, told: Told) -> Given:
     values = list(getattr(given, name))
     for _ in range(pick(rng, [1, 1, 3])):
         place = int(rng.integers(len(values)))
-        values[place] = pick(rng, [values[place] + step(rng, told), -values[place], 0, anything(rng)])
+        end = pick(rng, [told.table.P // 2, -(told.table.P // 2) - 1])
+        values[place] = pick(rng, [values[place] + step(rng, told), -values[place], 0, end, anything(rng)])
     return replace(given, **{name: values})
 
 

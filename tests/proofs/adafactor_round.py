@@ -42,7 +42,7 @@ ROWS = {
 }
 """Small tables, whose ends are met often, and now and then that of a profile."""
 
-TOLD = 120
+TOLD = 200
 """Lies in a round."""
 
 MOCKED = 6
@@ -73,8 +73,9 @@ def check_block(circuit: Circuit, rng: Random, found: Found) -> list[Told]:
     scenes = [scene_of(circuit, *x) for x in zip(pubs, parts, every, strict=True)]
     check_reference(circuit, pub, pubs, parts, every)
     for scene, made in zip(scenes, every, strict=True):
-        refused = scene.violated()
+        failed, refused = scene.look_ups()
         assert made.fits == (not refused), f"the model says provable: {made.fits}, the bounds refuse {refused}: {pub}"
+        count_alone(scene, failed, refused, found)
         found.ends.update(ends_of(scene))
     found.honest += len(scenes)
     found.provable += sum(made.fits for made in every)
@@ -107,8 +108,13 @@ def check_lie(scene: Scene, told: Told, kind: str, found: Found) -> None:
     )
     found.lies += 1
     found.kinds[f"lie: {kind}{', which is honest' if honest else ''}"] += 1
+    count_alone(scene, failed, refused, found)
+
+
+def count_alone(scene: Scene, failed: list[int], refused: set[str], found: Found) -> None:
     if len(failed) == 1:
-        found.alone[scene.circuit.statement.name, *refused] += 1
+        (name,) = refused
+        found.alone[scene.circuit.statement.name, name] += 1
 
 
 def ends_of(scene: Scene) -> Counter[tuple[str, str, str]]:

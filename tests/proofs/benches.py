@@ -21,7 +21,7 @@ class Found:
 
     Attributes:
         ends: bounds that an honest step met exactly at an end, by statement, bound and end.
-        alone: bounds that refused a lie which all others took, by statement and bound; only of shaped statements.
+        alone: bounds that refused what all others took, by statement and bound; only of shaped statements.
         mocked: witnesses that the mock prover was given.
     """
 

@@ -45,12 +45,15 @@ def rounds(benches: Benches, mock_prover: MockProver, monkeypatch: pytest.Monkey
     return run
 
 
-@pytest.mark.parametrize(("name", "count"), [("adafactor-16", 4), ("adafactor-64", 2), ("adafactor-256", 1)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("adafactor-16", 4), ("adafactor-64", 2), pytest.param("adafactor-256", 2, marks=pytest.mark.slow)],
+)
 def test_reference_model_bounds_and_circuit_agree(rounds: Rounds, name: str, count: int) -> None:
-    found = rounds(count, name, told=40 if count > 1 else 15, mocked=4 if count > 1 else 2)
+    found = rounds(count, name)
     assert found.provable >= count
     assert found.refused_look_ups >= 20
-    assert found.mocked >= 3 * count
+    assert found.mocked >= 5 * count
     assert sum(n for kind, n in found.kinds.items() if kind.endswith("which is honest")) >= 3 * count
     assert found.alone
 
