@@ -9,8 +9,8 @@ mock prover must take all of those that the model calls provable, in one witness
 step that leaves the table), and the mock prover must refuse exactly the look-ups whose bounds do not hold, at every
 parameter whose values are not the model's, and at no other. Of a statement with sums over a block, a round is a shard
 somewhere in one, and lies about its sums and the block's rate come on top. Where a shard is a matrix (Adafactor), a
-round is a block, a case is a shard, and one lie is told of each: :mod:`tests.proofs.adafactor_round`. A round depends
-on the seed and its number only: ``--only N`` runs one again.
+round is a block, and a case is a whole shard of it, honest or with a lie: :mod:`tests.proofs.adafactor_round`. A round
+depends on the seed and its number only: ``--only N`` runs one again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from zk_autograd.proofs.witness import fresh_noise, fresh_salt
 from zk_autograd.statement import STATEMENTS
 
 NAMES = sorted(STATEMENTS)
-"""Of a statement with ``carries``, a round is one shard of a block: see :mod:`tests.proofs.blocks`."""
+"""Of a statement with ``carries``, a round is one shard of a block: see :mod:`tests.proofs.blocks`. Of a ``shaped`` one
+it is a block: see :mod:`tests.proofs.adafactor_round`."""
 
 BLOCK_LIES = 6
 """Witnesses of such a round that lie about sums or scalars alone."""

@@ -1,13 +1,16 @@
 """A round of ``tests/fuzz_circuits.py`` for Adafactor: a block of one to four shards, and lies about each of them.
 
-A case is one shard with everything that its prover commits to: an honest one, or one lie. The model says of each
-whether it is honest and fits the table; the bounds must refuse all others, and no such one. All honest shards and some
-of the lies go to the mock prover, which must refuse exactly the look-ups that the bounds refuse.
+A case is one shard with everything that its prover commits to: an honest one, or one with a lie. The model says of each
+whether it is honest and fits the table, and the bounds must take exactly these. All honest shards and some of the lies
+go to the mock prover, which must refuse exactly the look-ups that the bounds refuse.
 
-What is free, and so takes any value in an honest shard: of the state what lies behind the moments, which no operation
-uses; a moment of before the step while ``b2`` is 0, as a first step forgets it; and a ``before`` or a ``totals`` that
-other shards' proofs are about. Weights and moments of before are free as far as the step goes: the step before it has
-shown that they are integers.
+Some values are free: with anything there a shard is honest, to bounds and model, and that is harmless.
+
+* Of the state what lies behind the moments, before the step and after it: no operation uses it.
+* Moments of before while ``b2`` is 0: a first step forgets what the genesis says.
+* Weights and moments of before as elements of the field: the proof of the step before is for these being integers.
+* Sums before the shard but for the first one's, and totals but for the last one's: other shards' proofs are for these,
+  to which commitments tie them.
 """
 
 from __future__ import annotations
