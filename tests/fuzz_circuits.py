@@ -8,8 +8,9 @@ steps: the integer reference must equal a model written from the formulas alone 
 mock prover must take all of those that the model calls provable, in one witness. Then each parameter gets one lie (or a
 step that leaves the table), and the mock prover must refuse exactly the look-ups whose bounds do not hold, at every
 parameter whose values are not the model's, and at no other. Of a statement with sums over a block, a round is a shard
-somewhere in one, and lies about its sums and the block's rate come on top. A round depends on the seed and its number
-only: ``--only N`` runs one again.
+somewhere in one, and lies about its sums and the block's rate come on top. Where a shard is a matrix (Adafactor), a
+round is a block, and a case is a whole shard of it, honest or with a lie: :mod:`tests.proofs.adafactor_round`. A round
+depends on the seed and its number only: ``--only N`` runs one again.
 """
 
 from __future__ import annotations
@@ -18,77 +19,33 @@ import argparse
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.proofs import model
+from tests.proofs import adafactor_round, model
+from tests.proofs.benches import Benches, Found
 from tests.proofs.blocks import Block, around, draw_block_lie, draw_block_rule
 from tests.proofs.drawing import draw_elements, draw_lie, draw_public
 from tests.proofs.forging import Element, Rule, signed
-from tests.proofs.mocking import MockProver, Places
-from tests.support.circuits import without_keys
+from tests.proofs.mocking import MockProver
 from zk_autograd.field import MODULUS
-from zk_autograd.proofs.base import Circuit, Columns, Profile
-from zk_autograd.proofs.ezkl.system import shard_size
+from zk_autograd.proofs.base import Circuit, Columns
 from zk_autograd.proofs.witness import fresh_noise, fresh_salt
-from zk_autograd.statement import STATEMENTS, Statement
+from zk_autograd.statement import STATEMENTS
 
-NAMES = sorted(n for n, st in STATEMENTS.items() if not st.shaped)
-"""Of a statement with ``carries``, a round is one shard of a block: see :mod:`tests.proofs.blocks`."""
+NAMES = sorted(STATEMENTS)
+"""Of a statement with ``carries``, a round is one shard of a block: see :mod:`tests.proofs.blocks`. Of a ``shaped`` one
+it is a block: see :mod:`tests.proofs.adafactor_round`."""
 
 BLOCK_LIES = 6
 """Witnesses of such a round that lie about sums or scalars alone."""
 
-NOISE = 16
 ROWS = (12, 12, 12, 15, 12, 12, 12, 16)
 """Small tables, whose ends are met often, and by turns those of both profiles."""
-
-
-@dataclass
-class Found:
-    """What the rounds so far came to."""
-
-    honest: int = 0
-    provable: int = 0
-    lies: int = 0
-    refused_look_ups: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    ends: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-
-    @property
-    def cases(self) -> int:
-        return self.honest + self.lies
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A circuit and where its look-ups stand."""
-
-    circuit: Circuit
-    places: Places
-
-
-class Benches:
-    """Circuits as large as their tables hold, up to ``largest`` parameters, made at first use."""
-
-    def __init__(self, prover: MockProver, folder: Path, largest: int = 1200) -> None:
-        self._prover, self._folder, self._largest = prover, folder, largest
-        self._made: dict[tuple[str, int], Bench] = {}
-
-    def get(self, st: Statement, logrows: int) -> Bench:
-        key = st.name, logrows
-        if key not in self._made:
-            folder = self._folder / f"{st.name}-{logrows}"
-            folder.mkdir()
-            shard = min(shard_size(st, Profile("mock", logrows, 3, NOISE)), self._largest)
-            circuit = without_keys(st.name, folder, logrows, shard, NOISE)
-            self._made[key] = Bench(circuit, Places(self._prover, circuit))
-        return self._made[key]
 
 
 def columns(circuit: Circuit, rule: Rule, elements: list[Element], block: Block | None = None) -> Columns:
@@ -153,8 +110,11 @@ def run_round(benches: Benches, prover: MockProver, seed: int, number: int, name
     """Round ``number`` of the campaign ``seed``; AssertionError says who disagrees about what."""
     rng = np.random.default_rng([seed, number])
     st = STATEMENTS[names[number % len(names)]]
-    logrows = ROWS[number // len(names) % len(ROWS)]
-    bench = benches.get(st, logrows)
+    rows = adafactor_round.ROWS[st.name] if st.shaped else ROWS
+    bench = benches.get(st, rows[number // len(names) % len(rows)])
+    if st.shaped:
+        adafactor_round.run_round(st, bench, prover, rng, found)
+        return
     circuit, P = bench.circuit, bench.circuit.P
     how, pub = draw_public(rng, st, P)
     rule = Rule(st, pub, P)
@@ -204,6 +164,7 @@ def run_round(benches: Benches, prover: MockProver, seed: int, number: int, name
 
     # 5. the mock prover refuses what the bounds refuse, look-up by look-up
     seen = prover.refused(circuit, [columns(circuit, s.rule, s.elements, s.block) for s in witnesses])
+    found.mocked += len(witnesses)
     for shard, places in zip(witnesses, seen, strict=True):
         look_ups = np.flatnonzero(shard.look_ups()).tolist()
         found.refused_look_ups += len(look_ups)
@@ -274,9 +235,13 @@ def campaign(seed: int, count: int, names: list[str], say: Callable[[str], None]
     say(
         f"{number} rounds in {time.monotonic() - began:.0f} s: {found.honest} honest steps, of them "
         f"{found.provable} fit the table; {found.lies} lies; "
-        f"{found.refused_look_ups} look-ups refused, each by bounds and circuit alike"
+        f"{found.refused_look_ups} look-ups refused in {found.mocked} witnesses, each by bounds and circuit alike"
     )
     say(f"honest steps with a bound exactly at its ends: {ends_met(found, names)}")
+    if found.alone:
+        say(
+            f"bounds whose look-up alone refused a case: {len(found.alone)}, and {sum(found.alone.values())} such cases"
+        )
     say("; ".join(f"{kind} {n}" for kind, n in sorted(found.kinds.items())))
     return found
 

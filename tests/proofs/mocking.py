@@ -15,11 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import Circuit, Columns
 from zk_autograd.proofs.ezkl.graph import column_sizes
 from zk_autograd.proofs.ezkl.system import Ezkl
-from zk_autograd.statement import Public, Statement, carry_bounds
+from zk_autograd.statement import Public, carry_bounds
 
 Place: TypeAlias = tuple[int, int]
 """Where a look-up stands: number of the look-up argument, row in its region."""
@@ -106,14 +108,18 @@ class MockProver:
         self._folder.cleanup()
 
 
-def _once(st: Statement, P: int) -> dict[str, Any]:
-    """The bounds that a shard has once."""
+def _once(circuit: Circuit) -> int:
+    """How many look-ups a shard has once, beside those of its parameters and the noise."""
+    st, P = circuit.statement, circuit.P
     if not st.carries:
-        return {}
+        return 0
     sums = dict.fromkeys((*st.carries, *(f"total {n}" for n in st.carries)), 0)
-    pub = Public(dict.fromkeys(st.inputs, 0))
+    pub, none = Public(dict.fromkeys(st.inputs, 0)), np.zeros(circuit.shard, dtype=object)
+    state = dict.fromkeys(st.state, none)
+    hints = dict.fromkeys(st.scalars(P), 0) | {n: none[:size] for n, size in st.vectors(P).items()}
     bounds = carry_bounds(st.carries, sums, sums, sums, 0, 0)
-    return bounds | st.scalar_bounds(dict.fromkeys(st.carries, 0), dict.fromkeys(st.scalars(P), 0), pub, P)
+    bounds |= st.block_bounds(state, state, none, hints, dict.fromkeys(st.carries, 0), pub, P)
+    return sum(np.size(x) for x in bounds.values())
 
 
 class Places:
@@ -133,7 +139,7 @@ class Places:
         found = prover.refused(circuit, [Columns(**drawn)])[0]
         first = min(row for _, row in found)
         start = first * inner + inner - sum(n for (_, row), n in found.items() if row == first)
-        at = range(start, start + st.lookups * circuit.shard + len(_once(st, circuit.P)) + circuit.noise)
+        at = range(start, start + st.lookups * circuit.shard + _once(circuit) + circuit.noise)
         # Where the table is short (few rows), EZKL's own tables make it merge the columns' arguments into one.
         merged = {argument for argument, _ in found} == {0}
         self._places = [(0 if merged else i % inner, i // inner) for i in at]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tests import fuzz_circuits
-from tests.fuzz_circuits import NAMES, Benches, Found, campaign, columns, run_round
+from tests.fuzz_circuits import NAMES, campaign, columns, run_round
 from tests.proofs import model
+from tests.proofs.benches import Benches, Found
 from tests.proofs.drawing import draw_elements, draw_public
 from tests.proofs.forging import Rule
 from tests.proofs.mocking import MockProver
@@ -20,13 +21,16 @@ from zk_autograd.proofs.ezkl.system import Ezkl
 from zk_autograd.statement import STATEMENTS
 from zk_autograd.statement.adam import Adam
 
+PLAIN = [n for n in NAMES if not STATEMENTS[n].shaped]
+"""The others are in test_fuzz_adafactor.py."""
+
 
 @pytest.fixture(scope="module")
 def benches(mock_prover: MockProver, tmp_path_factory: pytest.TempPathFactory) -> Benches:
     return Benches(mock_prover, tmp_path_factory.mktemp("fuzz"), 240)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PLAIN)
 def test_reference_model_bounds_and_circuit_agree(benches: Benches, mock_prover: MockProver, name: str) -> None:
     found = Found()
     for number in (0, 3):  # a small table and one of the real size
