@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from zk_autograd.optim.fused import VARIANTS, Job, Kernels, Work
+from zk_autograd.optim.layout import Piece
 from zk_autograd.optim.paths import choose_path
 from zk_autograd.statement import STATEMENTS
 
@@ -79,7 +80,7 @@ def work_of(kernels: Kernels, name: str, count: int, device: torch.device) -> Wo
     kept = {n: kernels.stored(n, P) for n in (*st.state, *st.hints, "g")}
     pre, post, hints = ({n: kernels.empty(kept[n]) for n in some} for some in (st.state, st.state, st.hints))
     g, image = (torch.empty(count, device=device) for _ in range(2))
-    job = Job(public, fmt, slice(0, count), g, None)
+    job = Job(public, fmt, [Piece(0, g)])
     return Work(VARIANTS[name], P, pre, post, hints, kernels.empty(kept["g"]), image, [job])
 
 
@@ -117,7 +118,7 @@ def run(name: str, count: int, rounds: int, device: torch.device) -> dict[str, A
     timings: dict[str, list[float]] = {kind: [] for kind in kinds}
     for kind in [*kinds, *order]:
         for n, x in kinds[kind].items():
-            (work.jobs[0].g if n == "g" else work.pre[n]).copy_(x)
+            (work.jobs[0].parts[0].g if n == "g" else work.pre[n]).copy_(x)
         found: list[Any] = []
         taken = clock(lambda found=found: found.append(kernels.run(work)))  # type: ignore[misc]
         assert found[0] is not None and not found[0][0].undecided, f"{kind} leaves the table"  # noqa: PT018

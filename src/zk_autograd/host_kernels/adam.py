@@ -14,8 +14,8 @@ NONE, L2, DECOUPLED = 0, 1, 2
 
 @compiled
 def adam(
-    decay, amsgrad, single, held, first, g, bits, place, w, m, v, h, out_g, out_w, out_m, out_v, out_h, out_s, out_x,
-    A, E, b1, c1, b2, c2, r, W, k, P, unsigned, above, below, scale, clip, unit, w_end, m_end,
+    decay, amsgrad, single, held, first, begin, stop, g, bits, place, w, m, v, h, out_g, out_w, out_m, out_v, out_h,
+    out_s, out_x, A, E, b1, c1, b2, c2, r, W, k, P, unsigned, above, below, scale, clip, unit, w_end, m_end,
 ):  # fmt: skip
     """Steps of one span. Public integers that meet float64 come as such; products are then below ``TERM``.
 
@@ -25,7 +25,8 @@ def adam(
             :func:`count`.
         held, place: whether ``place`` is the parameter's own memory, to be compared with the image of ``w``; else the
             image of the new weights is written there.
-        first: where in the flat arrays that follow these gradients belong.
+        first, begin, stop: the elements ``begin`` to ``stop`` of these arrays are stepped; the first one of them all is
+            number ``first`` of the flat arrays that follow.
         w, m, v, h: the state; ``v`` is int32 and ``h`` int16, or any array where there is none, as ``out_h`` and
             ``out_x`` are then.
         out_x: hint ``e`` with L2, ``d`` with decoupled decay; int16, as ``out_g`` and ``out_s``.
@@ -39,9 +40,9 @@ def adam(
     inverse, half, low, high = 1.0 / P, r + 0.5, float(-(P // 2)), float(P - 1 - P // 2)
     end = max(float((P - E) // 2 + 1), 0.0) ** 2  # from here on the root is too large
     moved = np.empty(TILE, np.int32)
-    saturated, underflow, undecided, peak, norm, lost = 0, 0, 0, bits[0] & unsigned, 0.0, 0.0
-    for start in range(0, len(g), TILE):
-        to = min(start + TILE, len(g))
+    saturated, underflow, undecided, peak, norm, lost = 0, 0, 0, bits[begin] & unsigned, 0.0, 0.0
+    for start in range(begin, stop, TILE):
+        to = min(start + TILE, stop)
         at, end_at = first + start, first + to
         used = out_g[at:end_at]
         quantise(g[start:to], single, scale, clip, used)

@@ -13,8 +13,8 @@ PLAIN, MOMENTUM, NESTEROV = 0, 1, 2
 
 @compiled
 def sgd(
-    kind, single, held, first, g, bits, place, w, m, out_g, out_w, out_m, u, c, A, B, r, V, W, P, unsigned, above,
-    below, scale, clip, unit, w_end, m_end,
+    kind, single, held, first, begin, stop, g, bits, place, w, m, out_g, out_w, out_m, u, c, A, B, r, V, W, P, unsigned,
+    above, below, scale, clip, unit, w_end, m_end,
 ):  # fmt: skip
     """Steps of one span, as ``adam``'s; public integers come as float64, and those that the variant lacks are 0.
 
@@ -23,9 +23,9 @@ def sgd(
     """
     inverse, half, low, high = 1.0 / P, r + 0.5, float(-(P // 2)), float(P - 1 - P // 2)
     step = np.empty(TILE, np.int32)
-    saturated, underflow, undecided, peak, norm, lost = 0, 0, 0, bits[0] & unsigned, 0.0, 0.0
-    for start in range(0, len(g), TILE):
-        to = min(start + TILE, len(g))
+    saturated, underflow, undecided, peak, norm, lost = 0, 0, 0, bits[begin] & unsigned, 0.0, 0.0
+    for start in range(begin, stop, TILE):
+        to = min(start + TILE, stop)
         at, end_at = first + start, first + to
         used, x = out_g[at:end_at], w[at:end_at]
         quantise(g[start:to], single, scale, clip, used)

@@ -56,20 +56,15 @@ VARIANTS = {
 
 
 class Job(NamedTuple):
-    """A step of elements of one span.
+    """A step of one span.
 
-    Attributes:
-        part: where they are in flat tensors.
-        g: their gradients, float32 or float64.
-        held: the parameter's own memory, which kernels compare with the image of the former weights, and later set.
-            None: the image of the new ones goes to :attr:`Work.image`.
+    Where a part has a parameter's own memory, kernels compare that with the image of the former weights, and later set
+    it; elsewhere the image of the new ones goes to :attr:`Work.image`.
     """
 
     public: Public
     format: Format
-    part: slice
-    g: torch.Tensor
-    held: torch.Tensor | None
+    parts: Sequence[Piece]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +136,7 @@ class Kernels(ABC):
 
     @abstractmethod
     def run(self, work: Work) -> list[Tally] | None:
-        """Takes the step; None if the kernels' arithmetic does not hold for such public integers."""
+        """Takes the step; a tally for each job. None if the arithmetic does not hold for such public integers."""
 
     def show(self, work: Work) -> None:
         """Sets the parameters' own memory to the image of the new weights."""
@@ -201,17 +196,19 @@ def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors
     st, P = task.statement, task.P
     post = {name: kernels.empty(x.dtype) for name, x in pre.items()}
     hints = {name: kernels.empty(kernels.stored(name, P)) for name in st.hints}
-    integers, jobs = kernels.empty(kernels.stored("g", P)), _jobs(task, pieces)
-    work = Work(VARIANTS[st.name], P, pre, post, hints, integers, flat.spare, [job for some in jobs for job in some])
+    integers = kernels.empty(kernels.stored("g", P))
+    jobs = [
+        Job(public, span.format, [part for piece in pieces if (part := piece.within(span))])
+        for span, public in zip(task.spans, task.public, strict=True)
+    ]
+    work = Work(VARIANTS[st.name], P, pre, post, hints, integers, flat.spare, jobs)
     tallies = kernels.run(work)
     if tallies is None or any(tally.undecided or not math.isfinite(tally.largest) for tally in tallies):
         return None
-    results = iter(tallies)
-    found = [_total([next(results) for _ in some]) for some in jobs]
     units = [2.0 ** (-2 * span.format.scale_g) for span in task.spans]
-    norm, lost = (sum(tally[i] * unit for tally, unit in zip(found, units, strict=True)) for i in (4, 5))
-    saturated, underflow = (sum(int(tally[i]) for tally in found) for i in (0, 1))
-    largest = tuple(tally.largest for tally in found)
+    norm, lost = (sum(tally[i] * unit for tally, unit in zip(tallies, units, strict=True)) for i in (4, 5))
+    saturated, underflow = sum(tally.saturated for tally in tallies), sum(tally.underflow for tally in tallies)
+    largest = tuple(tally.largest for tally in tallies)
     read = Gradients(integers, saturated, underflow, lost_share(lost, norm, underflow), largest)
 
     def put() -> None:
@@ -219,24 +216,6 @@ def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors
         flat.put_spare(watched)
 
     return Stepped(read, Advanced(post, hints, integers, 0), True, put)
-
-
-def _jobs(task: Task, pieces: Sequence[Piece]) -> list[list[Job]]:
-    """What of the pieces lies in each span."""
-    found: list[list[Job]] = []
-    for span, public in zip(task.spans, task.public, strict=True):
-        found.append(jobs := [])
-        for begin, g, held, _ in pieces:
-            start, stop = max(span.start, begin), min(span.stop, begin + len(g))
-            if start < stop:
-                own = slice(start - begin, stop - begin)
-                jobs.append(Job(public, span.format, slice(start, stop), g[own], None if held is None else held[own]))
-    return found
-
-
-def _total(tallies: Sequence[Tally]) -> Tally:
-    saturated, underflow, undecided, largest, norm, lost = zip(*tallies, strict=True)
-    return Tally(sum(saturated), sum(underflow), sum(undecided), max(largest), sum(norm), sum(lost))
 
 
 def _as_stored(kernels: Kernels, pre: Tensors, P: int) -> dict[str, torch.Tensor]:

@@ -28,6 +28,9 @@ Array = np.ndarray[Any, Any]
 CHUNK = 1 << 16
 """Elements that a thread takes at a time; their number decides in which order float sums are added, so it is fixed."""
 
+SHOWN = 1 << 18
+"""Elements of weights that are shown at a time: that takes less than handing them out."""
+
 
 def covers(P: int) -> bool:
     """Whether the kernels' arithmetic is exact for tables of this size."""
@@ -64,18 +67,19 @@ class HostKernels(Kernels):
         arrays = _arrays(work)
         calls = [_calls(work, arrays, job) for job in work.jobs]
         results = iter(_spread([call for some in calls for call in some]))
-        return [_tally(job, [next(results) for _ in some]) for job, some in zip(work.jobs, calls, strict=True)]
+        single = work.image.dtype == torch.float32
+        return [_tally(single, [next(results) for _ in some]) for some in calls]
 
     def show(self, work: Work) -> None:
         w, calls = work.post["w"].numpy(), []
         for job in work.jobs:
-            if job.held is not None:
-                place, unit = job.held.numpy(), 2.0**-job.format.scale_w
-                calls += [
-                    (show, (w, job.part.start + i, unit, place[i : i + CHUNK])) for i in range(0, len(place), CHUNK)
-                ]
-        if calls:
-            _spread(calls)
+            unit = 2.0**-job.format.scale_w
+            for part in job.parts:
+                if part.held is not None:
+                    place = part.held.numpy()
+                    ranges = range(0, len(place), SHOWN)
+                    calls += [(show, (w, part.start + i, unit, place[i : i + SHOWN])) for i in ranges]
+        _spread(calls, 16)
 
 
 _REACH = {dtype: 1 << (torch.iinfo(dtype).bits - 1) for dtype in (torch.int16, torch.int32)}
@@ -108,10 +112,10 @@ def _threads(count: int) -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads
 
 
-def _spread(calls: Sequence[Call]) -> list[Any]:
+def _spread(calls: Sequence[Call], least: int = 1) -> list[Any]:
     """The calls' results in order, made by as many threads as torch uses, of which the caller's is one.
 
-    Each takes the next call that nobody has taken.
+    Each takes the next call that nobody has taken. So many calls a thread are the ``least`` to ask others for.
     """
     results: list[Any] = [None] * len(calls)
     waiting = iter(range(len(calls)))  # next() is one step of the interpreter, so no two threads get the same
@@ -121,7 +125,7 @@ def _spread(calls: Sequence[Call]) -> list[Any]:
             function, arguments = calls[i]
             results[i] = function(*arguments)
 
-    helpers = min(torch.get_num_threads(), len(calls)) - 1
+    helpers = max(1, min(torch.get_num_threads(), len(calls) // least)) - 1
     helping = [_threads(helpers).submit(work) for _ in range(helpers)]
     work()
     for done in helping:
@@ -131,33 +135,35 @@ def _spread(calls: Sequence[Call]) -> list[Any]:
 
 def _calls(work: Work, arrays: Sequence[Array], job: Job) -> list[Call]:
     """The kernel and its arguments, for each chunk of the job."""
-    variant, pub, P = work.variant, job.public, work.P
-    g, start = job.g.numpy(), job.part.start
-    bits = g.view(np.int32 if g.dtype == np.float32 else np.int64)
-    place = (work.image[job.part] if job.held is None else job.held).numpy()
-    flags = g.dtype == np.float32, job.held is not None
-    scale_g, clip = 2.0**job.format.scale_g, float(job.format.clip)
+    variant, pub, fmt = work.variant, job.public, job.format
+    single = work.image.dtype == torch.float32
+    real, integer = (np.float32, np.int32) if single else (np.float64, np.int64)
+    scale_g, clip = 2.0**fmt.scale_g, float(fmt.clip)
     # Halves are rounded up, so the least gradient that is clipped is (clip + 1/2) / scale, which is itself one if it is
     # positive; floats are in the order of their bits.
-    above = int(g.dtype.type((clip + 0.5) / scale_g).view(bits.dtype))
-    masks = (bits.dtype.type(x) for x in (_unsigned(g), above, above + 1))
-    scales = scale_g, clip, 2.0**-job.format.scale_w, _end(pub, "V", "W")
+    above = int(real((clip + 0.5) / scale_g).view(integer))
+    masks = (integer(x) for x in (np.iinfo(integer).max, above, above + 1))
+    scales = scale_g, clip, 2.0**-fmt.scale_w, _end(pub, "V", "W")
     m_end = 2.0 ** (8 * arrays[1].itemsize - 1)
     if variant.family == "sgd":
-        head: tuple[int, ...] = (variant.kind,)
-        numbers: tuple[float, ...] = tuple(float(pub.get(name, 0)) for name in ("u", "c", "A", "B", "r", "V", "W"))
         function: Any = sgd
+        head: tuple[int, ...] = (variant.kind, single)
+        numbers: tuple[float, ...] = tuple(float(pub.get(name, 0)) for name in ("u", "c", "A", "B", "r", "V", "W"))
         m_end = min(_end(pub, "A", "B"), m_end)
     else:
-        head = (variant.decay, int(variant.amsgrad))
+        function, head = adam, (variant.decay, int(variant.amsgrad), single)
         numbers = tuple(float(pub.get(name, 0)) for name in ("b1", "c1", "b2", "c2", "r", "W", "k"))
         numbers = (pub["A"], pub["E"], *numbers)
-        function = adam
-    ends = (*arrays, *numbers, P, *masks, *scales, m_end)
-    return [
-        (function, (*head, *flags, start + i, g[i : i + CHUNK], bits[i : i + CHUNK], place[i : i + CHUNK], *ends))
-        for i in range(0, len(g), CHUNK)
-    ]
+    ends = (*arrays, *numbers, work.P, *masks, *scales, m_end)
+    found: list[Call] = []
+    for part in job.parts:
+        g, held, first = part.g.numpy(), part.held is not None, part.start
+        place = work.image[first : first + len(g)] if part.held is None else part.held
+        own = (g, g.view(integer), place.numpy())
+        found += [
+            (function, (*head, held, first, i, min(i + CHUNK, len(g)), *own, *ends)) for i in range(0, len(g), CHUNK)
+        ]
+    return found
 
 
 def _arrays(work: Work) -> list[Array]:
@@ -172,13 +178,8 @@ def _arrays(work: Work) -> list[Array]:
     ]  # fmt: skip
 
 
-def _unsigned(g: Array) -> int:
-    return (1 << (8 * g.itemsize - 1)) - 1
-
-
-def _tally(job: Job, results: Sequence[tuple[Any, ...]]) -> Tally:
+def _tally(single: bool, results: Sequence[tuple[Any, ...]]) -> Tally:
     saturated, underflow, undecided, peak, norm, lost = zip(*results, strict=True)
-    kind = (np.int32, np.float32) if job.g.dtype == torch.float32 else (np.int64, np.float64)
-    largest = float(np.array([max(peak)], kind[0]).view(kind[1])[0])
+    largest = float(np.int32(max(peak)).view(np.float32) if single else np.int64(max(peak)).view(np.float64))
     largest = math.inf if math.isnan(largest) else largest
     return Tally(sum(saturated), sum(underflow), sum(undecided), largest, sum(norm), sum(lost))

@@ -51,6 +51,18 @@ class Piece(NamedTuple):
     held: torch.Tensor | None = None
     number: int = -1
 
+    def within(self, span: Span) -> Piece | None:
+        """What of it lies in the span."""
+        start, stop = max(span.start, self.start), min(span.stop, self.start + self.g.numel())
+        if stop - start == self.g.numel():
+            return self
+        own = slice(start - self.start, stop - self.start)
+        return (
+            self._replace(start=start, g=self.g[own], held=None if self.held is None else self.held[own])
+            if start < stop
+            else None
+        )
+
 
 class FlatParameters:
     """The covered parameters. Element ``i`` of every flat vector belongs to the same weight.
@@ -222,8 +234,8 @@ class FlatParameters:
             if grad is not None and not negated and self._readable(grad):
                 if copied < start:
                     found.append(Piece(copied, self._gathered[copied:start]))
-                held = p.detach().view(-1) if watched and self._readable(p) else None
-                found.append(Piece(start, grad.detach().view(-1), held, number))
+                held = p.view(-1) if watched and self._readable(p) else None
+                found.append(Piece(start, grad.view(-1), held, number))
                 copied = start + size
             else:
                 _copy(self._view(self._gathered[start : start + size], number), grad, negated)
