@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from zk_autograd.optim.fused import VARIANTS, Job, Kernels, Work
-from zk_autograd.optim.layout import Piece
+from zk_autograd.optim.layout import Part
 from zk_autograd.optim.paths import choose_path
 from zk_autograd.statement import STATEMENTS
 
@@ -80,7 +80,7 @@ def work_of(kernels: Kernels, name: str, count: int, device: torch.device) -> Wo
     kept = {n: kernels.stored(n, P) for n in (*st.state, *st.hints, "g")}
     pre, post, hints = ({n: kernels.empty(kept[n]) for n in some} for some in (st.state, st.state, st.hints))
     g, image = (torch.empty(count, device=device) for _ in range(2))
-    job = Job(public, fmt, [Piece(0, g)])
+    job = Job(public, fmt, [Part(0, g)])
     return Work(VARIANTS[name], P, pre, post, hints, kernels.empty(kept["g"]), image, [job])
 
 

@@ -36,15 +36,15 @@ def sgd(
         if held:
             undecided += changed(x, unit, place[start:to])
         if kind == PLAIN:
-            undecided += _sums(used, A, used, 0.0, x, W, half, inverse, w_end, low, high, step)
+            undecided += _floors(used, A, used, 0.0, x, W, half, inverse, w_end, low, high, step)
         else:
             y = out_m[at:end_at]
             c = P if kind == NESTEROV else c
-            undecided += _sums(m[at:end_at], u, used, c, x, V, half, inverse, w_end, -m_end, m_end, y)
+            undecided += _floors(m[at:end_at], u, used, c, x, V, half, inverse, w_end, -m_end, m_end, y)
             if kind == MOMENTUM:
-                undecided += _sums(y, A, used, 0.0, x, 0.0, half, inverse, w_end, low, high, step)
+                undecided += _floors(y, A, used, 0.0, x, 0.0, half, inverse, w_end, low, high, step)
             else:
-                undecided += _sums(y, B, used, A, x, W, half, inverse, w_end, low, high, step)
+                undecided += _floors(y, B, used, A, x, W, half, inverse, w_end, low, high, step)
         undecided += move(x, step, out_w[at:end_at]) < 0
         if not held:
             show(out_w, at, unit, place[start:to])
@@ -52,13 +52,42 @@ def sgd(
 
 
 @compiled
-def _sums(x, a, y, b, w, c, half, inverse, w_end, low, high, out):
+def _floors(x, a, y, b, w, c, half, inverse, w_end, low, high, out):
     """Writes ``floor((x*a + y*b + w*c + r) / P)``; returns how many are not from ``low`` to ``high``, or have a weight
-    that is not below ``w_end``."""
+    that is not below ``w_end``. Most statements have fewer terms: only those that are there are read."""
+    if c != 0.0:
+        return _sums_of_three(x, a, y, b, w, c, half, inverse, w_end, low, high, out)
+    if b != 0.0:
+        return _sums_of_two(x, a, y, b, half, inverse, low, high, out)
+    return _products(x, a, half, inverse, low, high, out)
+
+
+@compiled
+def _sums_of_three(x, a, y, b, w, c, half, inverse, w_end, low, high, out):
     outside = np.int32(0)
     for i in range(len(x)):
         real = np.float64(w[i])
         z = floor_divide(np.float64(x[i]) * a + np.float64(y[i]) * b + real * c + half, inverse)
         outside = np.int32(outside + np.int32((abs(real) >= w_end) | (z < low) | (z > high)))
+        out[i] = np.int32(z)
+    return outside
+
+
+@compiled
+def _sums_of_two(x, a, y, b, half, inverse, low, high, out):
+    outside = np.int32(0)
+    for i in range(len(x)):
+        z = floor_divide(np.float64(x[i]) * a + np.float64(y[i]) * b + half, inverse)
+        outside = np.int32(outside + np.int32((z < low) | (z > high)))
+        out[i] = np.int32(z)
+    return outside
+
+
+@compiled
+def _products(x, a, half, inverse, low, high, out):
+    outside = np.int32(0)
+    for i in range(len(x)):
+        z = floor_divide(np.float64(x[i]) * a + half, inverse)
+        outside = np.int32(outside + np.int32((z < low) | (z > high)))
         out[i] = np.int32(z)
     return outside

@@ -17,7 +17,7 @@ import torch
 from zk_autograd.fixed_point import Format
 from zk_autograd.optim.advance import Advanced, advance_parts
 from zk_autograd.optim.blocks import Span
-from zk_autograd.optim.layout import FlatParameters, Gradients, Piece, lost_share
+from zk_autograd.optim.layout import FlatParameters, Gradients, Part, lost_share
 from zk_autograd.statement import Public, Statement
 
 Tensors = Mapping[str, torch.Tensor]
@@ -64,7 +64,7 @@ class Job(NamedTuple):
 
     public: Public
     format: Format
-    parts: Sequence[Piece]
+    parts: Sequence[Part]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from zk_autograd.optim.fused import Job, Kernels, Tally, Variant, Work
-from zk_autograd.optim.layout import Piece
+from zk_autograd.optim.layout import Part
 from zk_autograd.triton_kernels import BLOCK, COUNTS, SUMS
 from zk_autograd.triton_kernels.adam import NUMBERS as ADAM_NUMBERS
 from zk_autograd.triton_kernels.adam import adam_step
@@ -56,7 +56,7 @@ def _numbers(variant: Variant, job: Job) -> list[int]:
     return [job.public.get(name, 0) for name in _NAMES[variant.family]] + [fmt.scale_g, fmt.clip, fmt.scale_w]
 
 
-def _launch(work: Work, part: Piece, numbers: torch.Tensor, counts: torch.Tensor, sums: torch.Tensor) -> None:
+def _launch(work: Work, part: Part, numbers: torch.Tensor, counts: torch.Tensor, sums: torch.Tensor) -> None:
     variant, P, g, n, grid = work.variant, work.P, part.g, len(part.g), (len(counts),)
     at = slice(part.start, part.start + n)
     pre, post, hints = ({name: x[at] for name, x in some.items()} for some in (work.pre, work.post, work.hints))

@@ -42,7 +42,7 @@ class Gradients:
     largest: tuple[float, ...]
 
 
-class Piece(NamedTuple):
+class Part(NamedTuple):
     """Gradients from element ``start`` on, flat; of one large parameter its number and its own memory, if that is
     watched."""
 
@@ -51,7 +51,7 @@ class Piece(NamedTuple):
     held: torch.Tensor | None = None
     number: int = -1
 
-    def within(self, span: Span) -> Piece | None:
+    def within(self, span: Span) -> Part | None:
         """What of it lies in the span."""
         start, stop = max(span.start, self.start), min(span.stop, self.start + self.g.numel())
         if stop - start == self.g.numel():
@@ -215,7 +215,7 @@ class FlatParameters:
         self._gather(missing_as_zero, negated=False)
         return [max(self._peak(part) for part in self._chunks(span)) for span in spans]
 
-    def pieces(self, missing_as_zero: bool, negated: bool, watched: bool) -> list[Piece]:
+    def pieces(self, missing_as_zero: bool, negated: bool, watched: bool) -> list[Part]:
         """The gradients as they are, in :attr:`spare`'s precision, in order.
 
         Large ones are the parameters' own, to be read only; the others are copied, and hold until the next call.
@@ -227,20 +227,20 @@ class FlatParameters:
         """
         if self._gathered is None:
             self._gathered = torch.empty_like(self._images.real)
-        found: list[Piece] = []
+        found: list[Part] = []
         start = copied = 0  # elements from ``copied`` to ``start`` are copied ones
         for number, (size, (name, p)) in enumerate(zip(self.sizes, self.named, strict=True)):
             grad = self._dense(name, p, missing_as_zero)
             if grad is not None and not negated and self._readable(grad):
                 if copied < start:
-                    found.append(Piece(copied, self._gathered[copied:start]))
+                    found.append(Part(copied, self._gathered[copied:start]))
                 held = p.view(-1) if watched and self._readable(p) else None
-                found.append(Piece(start, grad.view(-1), held, number))
+                found.append(Part(start, grad.view(-1), held, number))
                 copied = start + size
             else:
                 _copy(self._view(self._gathered[start : start + size], number), grad, negated)
             start += size
-        return found if copied == start else [*found, Piece(copied, self._gathered[copied:start])]
+        return found if copied == start else [*found, Part(copied, self._gathered[copied:start])]
 
     def _readable(self, x: torch.Tensor) -> bool:
         """Whether a gradient or a parameter is large, and can be read where it is."""
