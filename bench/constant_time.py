@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
+from zk_autograd.optim.blocks import Part
 from zk_autograd.optim.fused import VARIANTS, Job, Kernels, Work
-from zk_autograd.optim.layout import Part
 from zk_autograd.optim.paths import choose_path
 from zk_autograd.statement import STATEMENTS
 

@@ -7,7 +7,7 @@ import numpy as np
 from zk_autograd.host_kernels.compiling import compiled, reordered
 
 TILE = 16384
-"""Elements that are worked on at a time: some ten arrays of them fit a core's own caches."""
+"""Elements that are worked on at a time: ten arrays of them fit a core's second cache, and long loops fetch ahead."""
 
 
 @compiled

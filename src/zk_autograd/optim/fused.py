@@ -16,8 +16,8 @@ import torch
 
 from zk_autograd.fixed_point import Format
 from zk_autograd.optim.advance import Advanced, advance_parts
-from zk_autograd.optim.blocks import Span
-from zk_autograd.optim.layout import FlatParameters, Gradients, Part, lost_share
+from zk_autograd.optim.blocks import Part, Span
+from zk_autograd.optim.layout import FlatParameters, Gradients, lost_share
 from zk_autograd.statement import Public, Statement
 
 Tensors = Mapping[str, torch.Tensor]

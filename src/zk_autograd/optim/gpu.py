@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from zk_autograd.optim.blocks import Part
 from zk_autograd.optim.fused import Job, Kernels, Tally, Variant, Work
-from zk_autograd.optim.layout import Part
 from zk_autograd.triton_kernels import BLOCK, COUNTS, SUMS
 from zk_autograd.triton_kernels.adam import NUMBERS as ADAM_NUMBERS
 from zk_autograd.triton_kernels.adam import adam_step

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.optim.advance import CHUNK
-from zk_autograd.optim.blocks import Span
+from zk_autograd.optim.blocks import Part, Span
 from zk_autograd.optim.images import Images, main_device
 from zk_autograd.statement import Region
 
@@ -40,28 +39,6 @@ class Gradients:
     underflow: int
     rounding: float
     largest: tuple[float, ...]
-
-
-class Part(NamedTuple):
-    """Gradients from element ``start`` on, flat; of one large parameter its number and its own memory, if that is
-    watched."""
-
-    start: int
-    g: torch.Tensor
-    held: torch.Tensor | None = None
-    number: int = -1
-
-    def within(self, span: Span) -> Part | None:
-        """What of it lies in the span."""
-        start, stop = max(span.start, self.start), min(span.stop, self.start + self.g.numel())
-        if stop - start == self.g.numel():
-            return self
-        own = slice(start - self.start, stop - self.start)
-        return (
-            self._replace(start=start, g=self.g[own], held=None if self.held is None else self.held[own])
-            if start < stop
-            else None
-        )
 
 
 class FlatParameters:
