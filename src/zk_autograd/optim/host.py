@@ -129,7 +129,8 @@ def _spread(calls: Sequence[Call], least: int = 1) -> list[Any]:
     helping = [_threads(helpers).submit(work) for _ in range(helpers)]
     work()
     for done in helping:
-        done.result()
+        if not done.cancel():  # who has not begun is not waited for
+            done.result()
     return results
 
 
