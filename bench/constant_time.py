@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from zk_autograd.optim.fused import VARIANTS, Job, Kernels, stored
+from zk_autograd.optim.blocks import Part
+from zk_autograd.optim.fused import VARIANTS, Job, Kernels, Work
 from zk_autograd.optim.paths import choose_path
 from zk_autograd.statement import STATEMENTS
 
@@ -67,18 +68,20 @@ def data(name: str, count: int, device: torch.device) -> dict[str, dict[str, tor
         size = (g.abs().clamp(max=1.0) * 2.0**fmt.scale_g).to(torch.int64)
         # Moments as after many such gradients.
         state = {"w": size * 7 - 3, "m": size // 2, "v": size * size * 2, "h": size + size // 3}
-        found[kind] = {n: state[n].to(stored(n, P)).to(device) for n in st.state} | {"g": g.to(device)}
+        found[kind] = {n: state[n].to(device) for n in st.state} | {"g": g.to(device)}
     return found
 
 
-def job(kernels: Kernels, name: str, count: int, device: torch.device) -> Job:
+def work_of(kernels: Kernels, name: str, count: int, device: torch.device) -> Work:
     """A step whose data is filled in: one place in memory for all kinds, or the place would tell them apart."""
     st = STATEMENTS[name]
     fmt = st.choose_format(st.defaults, 1e-3, 1.0, P)
     public = st.public_integers(st.defaults, 1e-3, 100, fmt, P)
-    pre, post, hints = ({n: kernels.empty(stored(n, P)) for n in some} for some in (st.state, st.state, st.hints))
+    kept = {n: kernels.stored(n, P) for n in (*st.state, *st.hints, "g")}
+    pre, post, hints = ({n: kernels.empty(kept[n]) for n in some} for some in (st.state, st.state, st.hints))
     g, image = (torch.empty(count, device=device) for _ in range(2))
-    return Job(VARIANTS[name], public, P, fmt, g, pre, post, hints, kernels.empty(stored("g", P)), image)
+    job = Job(public, fmt, [Part(0, g)])
+    return Work(VARIANTS[name], P, pre, post, hints, kernels.empty(kept["g"]), image, [job])
 
 
 def timer(device: torch.device) -> Callable[[Callable[[], Any]], float]:
@@ -109,16 +112,16 @@ def run(name: str, count: int, rounds: int, device: torch.device) -> dict[str, A
     path = choose_path(name, P, device, count)
     assert path.kernels is not None, str(path)
     kernels, clock = path.kernels, timer(device)
-    work, kinds = job(kernels, name, count, device), data(name, count, device)
+    work, kinds = work_of(kernels, name, count, device), data(name, count, device)
     order = [kind for kind in kinds for _ in range(rounds)]
     random.Random(1).shuffle(order)
     timings: dict[str, list[float]] = {kind: [] for kind in kinds}
     for kind in [*kinds, *order]:
         for n, x in kinds[kind].items():
-            (work.g if n == "g" else work.pre[n]).copy_(x)
+            (work.jobs[0].parts[0].g if n == "g" else work.pre[n]).copy_(x)
         found: list[Any] = []
-        taken = clock(lambda found=found: found.append(kernels.run([work])))  # type: ignore[misc]
-        assert found[0] is not None and not found[0][0].outside, f"{kind} leaves the table"  # noqa: PT018
+        taken = clock(lambda found=found: found.append(kernels.run(work)))  # type: ignore[misc]
+        assert found[0] is not None and not found[0][0].undecided, f"{kind} leaves the table"  # noqa: PT018
         timings[kind].append(taken)
     timings = {kind: some[1:] for kind, some in timings.items()}  # the first compiled
     t, where = largest_t(timings)

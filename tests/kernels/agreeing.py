@@ -30,22 +30,22 @@ class Case:
     pre: dict[str, torch.Tensor]
     gradients: torch.Tensor
 
+    @torch.no_grad()
     def task(self) -> tuple[Task, FlatParameters]:
         """As the optimizer would ask for it."""
         p = torch.nn.Parameter(torch.zeros_like(self.gradients))
         p.grad = self.gradients.clone()
         spans = [Span(0, 0, len(p), self.format)]
-        return Task(self.statement, self.P, spans, [self.public], False, False), FlatParameters([("w", p)])
+        flat = FlatParameters([("w", p)])
+        flat.write_weights(self.pre["w"], spans)
+        return Task(self.statement, self.P, spans, [self.public], False, False), flat
 
     @torch.no_grad()
     def by(self, kernels: Kernels | None) -> tuple[Stepped, torch.Tensor]:
         """The step by these kernels or by the reference; and the weights' image."""
         task, flat = self.task()
         taken = fused.take(kernels, task, flat, self.pre)
-        if taken.in_spare:
-            flat.put_spare()
-        else:
-            flat.write_weights(taken.done.post["w"], task.spans)
+        taken.put()
         return taken, flat.named[0][1].detach()
 
     @torch.no_grad()
@@ -59,7 +59,7 @@ def hold(case: Case, kernels: Kernels) -> Stepped:
     """Fails unless the kernels' step is the reference's, bit for bit, and they decide every step within the table."""
     expected, image = case.by(None)
     found, own_image = case.by(kernels)
-    assert found.in_spare == (expected.done.limited == 0)
+    assert found.by_kernels == (expected.done.limited == 0)
     same(found, expected)
     assert torch.equal(own_image, image)
     return found

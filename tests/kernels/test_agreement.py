@@ -14,16 +14,18 @@ pytest.importorskip("numba", reason="numba is not installed: pip install 'zk-aut
 pytest.importorskip("triton", reason="triton is not installed: pip install 'zk-autograd[gpu]'")
 
 from tests.kernels.agreeing import NAMES, adam_at_edges, hold, honest, refused  # noqa: E402
+from zk_autograd.host_kernels.gradient import TILE  # noqa: E402
 from zk_autograd.optim.fused import Kernels  # noqa: E402
 from zk_autograd.optim.gpu import TritonKernels  # noqa: E402
 from zk_autograd.optim.host import HostKernels  # noqa: E402
+from zk_autograd.optim.layout import DIRECT  # noqa: E402
 
 ADAMS = [name for name in NAMES if "adam" in name or "amsgrad" in name]
 EDGE_CASES = [(name, A, E) for name in ADAMS for A, E in ((1, 1), (7, 1), (1009, 77), (32771, 1), (131071, 77))]
 
 
-def kernels(kind: str, n: int) -> Kernels:
-    return HostKernels(n) if kind == "numba" else TritonKernels(n, torch.device("cpu"))
+def kernels(kind: str, n: int, name: str = "adam") -> Kernels:
+    return HostKernels(n, means=name in ADAMS) if kind == "numba" else TritonKernels(n, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("kind", ["numba", "triton"])
@@ -35,12 +37,12 @@ def test_a_step_is_the_references_step_bit_for_bit(kind: str, name: str, data: s
     logrows = data.draw(some.sampled_from([12, 15, 16] + [17] * (kind == "triton")))
     step, n = (
         data.draw(some.sampled_from([1, 2, 3, 50, 5000])),
-        data.draw(some.sampled_from([1, 1023, 1024, 1025, 2300])),
+        data.draw(some.sampled_from([1, 1023, TILE - 1, TILE, TILE + 1, DIRECT, 3 * TILE + 7])),
     )
     dtype = data.draw(some.sampled_from([torch.float32, torch.float64]))
     case = honest(name, logrows, step, dtype, rng, n)
-    if not refused(case, kernels(kind, n)):
-        hold(case, kernels(kind, n))
+    if not refused(case, kernels(kind, n, name)):
+        hold(case, kernels(kind, n, name))
 
 
 @pytest.mark.parametrize("kind", ["numba", "triton"])

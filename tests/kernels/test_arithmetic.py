@@ -16,12 +16,14 @@ triton = pytest.importorskip("triton", reason="triton is not installed: pip inst
 
 import triton.language as tl  # noqa: E402
 
+from zk_autograd.host_kernels import adam  # noqa: E402
 from zk_autograd.host_kernels import arithmetic as host  # noqa: E402
 from zk_autograd.triton_kernels import LARGEST_TABLE  # noqa: E402
 from zk_autograd.triton_kernels import arithmetic as gpu  # noqa: E402
 
 TABLES = [2**12 - 8, 2**15 - 8, 2**16 - 8]
 BLOCK = 1024
+NARROW = some.integers(-(2**15), 2**15 - 1)
 SLIPS = some.floats(-0.99, 0.99)
 
 
@@ -80,6 +82,36 @@ def test_host_quotients_are_floored_next_to_every_multiple(q: int, D: int, aroun
     guess = np.float32(x / D + off)
     if abs(x // D) < host.REACH and abs(float(guess) - x / D) < 1:
         assert host.near_quotient(guess, np.int32(wrap(x)), np.int32(D)) == x // D
+
+
+@given(q=some.integers(-(2**17) + 1, 2**17 - 1), D=some.integers(1, 2**17), rest=some.floats(0, 1), off=SLIPS)
+@example(q=-1, D=2**16 - 8, rest=0.0, off=0.99)
+@example(q=2**15 - 1, D=2**16 - 8, rest=1.0, off=0.99)
+@settings(deadline=None, max_examples=500)
+def test_host_quotients_from_below_are_floored(q: int, D: int, rest: float, off: float) -> None:
+    x = q * D + min(int(rest * D), D - 1)
+    guess = np.float32(x / D - abs(off))
+    if 0 < x / D - float(guess) < 1 and abs(q) < host.REACH:
+        assert host.quotient_above(guess, np.int32(wrap(x)), np.int32(D)) == q
+
+
+@pytest.mark.parametrize("P", TABLES)
+@given(b1=some.integers(0, 2**16), m=NARROW, e=NARROW, r=some.integers(0, 2**16), exact=some.booleans())
+@example(b1=2**16, m=-(2**15), e=-(2**15), r=0, exact=True)
+@example(b1=0, m=2**15 - 1, e=2**15 - 1, r=2**16, exact=False)
+@example(b1=2**15, m=2**15 - 1, e=2**15 - 1, r=2**16, exact=True)
+@settings(deadline=None, max_examples=500)
+def test_host_means_of_16_bits_are_floored(P: int, b1: int, m: int, e: int, r: int, exact: bool) -> None:
+    """Over all such numbers; ``exact`` ones with dividends next to a multiple of the table."""
+    b1, r = min(b1, P), min(r, P - 1)
+    c1 = P - b1
+    if exact:
+        r = -(b1 * m + c1 * e) % P
+    out = np.empty(8, np.int16)
+    for slip in (-1, 0, 1):
+        if 0 <= r + slip < P:
+            adam._narrow_means(np.full(8, e, np.int16), np.full(8, m, np.int16), b1, c1, r + slip, P, out)
+            assert out.tolist() == [(b1 * m + c1 * e + r + slip) // P] * 8
 
 
 @given(x=some.integers(-(2**62), 2**62), D=some.integers(1, 2**17))

@@ -21,6 +21,7 @@ from tests.producer.training import Training, follow  # noqa: E402
 from zk_autograd.errors import FormatError, UsageError  # noqa: E402
 from zk_autograd.home import Home  # noqa: E402
 from zk_autograd.optim import Lamb, fused, paths  # noqa: E402
+from zk_autograd.optim.layout import DIRECT  # noqa: E402
 from zk_autograd.optim.paths import choose_path  # noqa: E402
 from zk_autograd.proofs.base import Circuit  # noqa: E402
 
@@ -184,10 +185,15 @@ def test_a_step_that_leaves_the_table_is_taken_as_the_reference_takes_it(name: s
     assert (limited, found) == run("torch")
 
 
+COUNTS = [50, DIRECT + 9]
+"""Elements of a parameter that kernels see a copy of, and of one whose own memory they see."""
+
+
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", ["numba", "triton-interpreter"])
-def test_a_refused_step_changes_nothing(name: str) -> None:
+def test_a_refused_step_changes_nothing(name: str, count: int) -> None:
     with path(name):
-        p = parameter(*np.linspace(-1, 1, 50))
+        p = parameter(*np.linspace(-1, 1, count))
         optimizer = MAKERS["adam"]([p])
     p.grad = torch.ones_like(p)
     optimizer.step()
@@ -202,21 +208,96 @@ def test_a_refused_step_changes_nothing(name: str) -> None:
     assert optimizer.step_count == 2
 
 
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", ["numba", "triton-interpreter"])
-def test_a_weight_that_was_changed_by_one_bit_is_noticed(name: str) -> None:
+def test_a_weight_that_was_changed_by_one_bit_is_noticed(name: str, count: int) -> None:
     with path(name):
-        p = parameter(*np.linspace(-1, 1, 5000))
-        optimizer = MAKERS["adam"]([p])
-    for index in (0, 4999):
-        p.grad = torch.ones_like(p)
+        p, other = parameter(*np.linspace(-1, 1, count)), parameter(0.5)
+        optimizer = MAKERS["adam"]([other, p])
+    for index in (0, count - 1):
+        p.grad, other.grad = torch.ones_like(p), torch.ones_like(other)
         optimizer.step()
-        kept = p.detach().clone()
+        kept, before = p.detach().clone(), optimizer.state_arrays()
         with torch.no_grad():
             p.view(torch.int32)[index] ^= 1
-        with pytest.raises(UsageError, match="was changed outside"):
+        changed = p.detach().clone()
+        with pytest.raises(UsageError, match=r"parameter 1 of shape .* was changed outside"):
             optimizer.step()
+        assert torch.equal(p.detach(), changed)
+        assert all(np.array_equal(x, before[n]) for n, x in optimizer.state_arrays().items())
         with torch.no_grad():
             p.copy_(kept)
+
+
+def test_a_zero_of_the_other_sign_is_no_change() -> None:
+    with path("numba"):
+        p = parameter(*[0.0] * COUNTS[1])
+        optimizer = MAKERS["sgd"]([p])
+    p.grad = torch.zeros_like(p)
+    optimizer.step()
+    with torch.no_grad():
+        p[7] = -0.0
+    optimizer.step()
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_parameter_is_watched_whether_or_not_its_memory_was_seen_before(count: int) -> None:
+    """Gradients that kernels read where they are take turns with others that are copied."""
+
+    def run(by: str) -> list[Any]:
+        with path(by):
+            p = parameter(*np.linspace(-1, 1, 2 * count))
+            optimizer = MAKERS["adam"]([p])
+        found = []
+        for step in range(6):
+            g = torch.sin(torch.arange(4 * count) * (step + 1.0))
+            p.grad = g[::2] if step % 2 else g[: 2 * count].clone()
+            if step == 3:
+                p.grad[0] = float("nan")
+                with pytest.raises(FormatError):
+                    optimizer.step()
+                continue
+            optimizer.step()
+            found.append([p.tolist(), {n: x.tolist() for n, x in optimizer.last_step.post.items()}])
+            with torch.no_grad():
+                p[3] += 1e-3
+            with pytest.raises(UsageError, match="was changed outside"):
+                optimizer.step()
+            with torch.no_grad():
+                p[3] = float(found[-1][0][3])
+        return found
+
+    assert run("numba") == run("torch")
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_integers_that_outgrow_their_arrays_go_on_in_wider_ones(count: int) -> None:
+    def run(by: str) -> tuple[Any, list[Any]]:
+        with path(by):
+            optimizer = MAKERS["adam"]([parameter(*[0.0] * count)])
+        (p,) = optimizer.param_groups[0]["params"]
+        found = []
+        for step in range(5):
+            p.grad = torch.where(torch.arange(count) % 2 == 0, 1e-2, -1e-2)
+            if step == 1:  # weights that are about to leave 32 bits, at both ends
+                state = optimizer.state_dict()
+                state["state"][0]["w"][:] = torch.where(p.grad < 0, 2**31 - 1, -(2**31))
+                optimizer.load_state_dict(state)
+                if by == "numba":
+                    assert optimizer.path.kernels.stored("w", optimizer.P) == torch.int32
+            if step == 3:  # and means that 16 bits do not hold
+                state = optimizer.state_dict()
+                state["state"][0]["m"][5], state["state"][0]["v"][5] = 40_000, 30_000**2
+                optimizer.load_state_dict(state)
+            optimizer.step()
+            found.append([{n: x.tolist() for n, x in optimizer.last_step.post.items()}, p.tolist()])
+        return optimizer, found
+
+    optimizer, found = run("numba")
+    assert [str(optimizer.path.kernels.stored(n, optimizer.P)) for n in "wm"] == ["torch.int64", "torch.int32"]
+    assert max(found[1][0]["w"]) > 2**31
+    assert min(found[1][0]["w"]) < -(2**31)
+    assert found == run("torch")[1]
 
 
 def test_small_models_and_statements_without_a_kernel_take_the_references_path_and_say_so() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from zk_autograd.host_kernels.arithmetic import floor_divide, near_quotient, root, wrapped
+from zk_autograd.host_kernels.arithmetic import floor_divide, near_quotient, quotient_above, root, wrapped
 from zk_autograd.host_kernels.compiling import compiled
-from zk_autograd.host_kernels.gradient import TILE, count, figures, move, quantise
+from zk_autograd.host_kernels.gradient import TILE, changed, count, figures, move, quantise, show
 
 NONE, L2, DECOUPLED = 0, 1, 2
 """What weight decay is added to: nothing, the gradient, the weights."""
@@ -14,8 +14,8 @@ NONE, L2, DECOUPLED = 0, 1, 2
 
 @compiled
 def adam(
-    decay, amsgrad, single, g, bits, w, m, v, h, out_g, out_w, out_m, out_v, out_h, out_s, out_x, out_image,
-    A, E, b1, c1, b2, c2, r, W, k, P, unsigned, above, below, scale, clip, unit, w_end, m_end,
+    decay, amsgrad, single, held, first, begin, stop, g, bits, place, w, m, v, h, out_g, out_w, out_m, out_v, out_h,
+    out_s, out_x, A, E, b1, c1, b2, c2, r, W, k, P, unsigned, above, below, scale, clip, unit, w_end, m_end,
 ):  # fmt: skip
     """Steps of one span. Public integers that meet float64 come as such; products are then below ``TERM``.
 
@@ -23,45 +23,57 @@ def adam(
         decay, amsgrad: which variant.
         single, g, bits, unsigned, above, below: gradients, and their memory as integers: see :func:`quantise` and
             :func:`count`.
-        w, m, v, h: the state, int64, int32, int32 and int16; ``h`` is any array where there is none, as ``out_h`` and
+        held, place: whether ``place`` is the parameter's own memory, to be compared with the image of ``w``; else the
+            image of the new weights is written there.
+        first, begin, stop: the elements ``begin`` to ``stop`` of these arrays are stepped; the first one of them all is
+            number ``first`` of the flat arrays that follow.
+        w, m, v, h: the state; ``v`` is int32 and ``h`` int16, or any array where there is none, as ``out_h`` and
             ``out_x`` are then.
         out_x: hint ``e`` with L2, ``d`` with decoupled decay; int16, as ``out_g`` and ``out_s``.
         A, E: integers; ``E`` is below ``2**30``.
         unit: of a weight, ``2**-scale_w``.
         w_end, m_end: weights (if they decay) and ``m'`` have to be smaller in size, to be exact and to fit.
     Returns:
-        Elements that were clipped, that became zero, for which the kernel does not decide; the largest gradient's
-        bits; two sums. An element is not decided if it leaves the table or does not fit its array.
+        Elements that were clipped, that became zero, that were not decided; the largest gradient's bits; two sums. An
+        element is not decided if it leaves the table, does not fit its array, or was changed by others.
     """
     inverse, half, low, high = 1.0 / P, r + 0.5, float(-(P // 2)), float(P - 1 - P // 2)
     end = max(float((P - E) // 2 + 1), 0.0) ** 2  # from here on the root is too large
     moved = np.empty(TILE, np.int32)
-    saturated, underflow, outside, peak, norm, lost = 0, 0, 0, bits[0] & unsigned, 0.0, 0.0
-    for start in range(0, len(w), TILE):
-        to = min(start + TILE, len(w))
-        used = out_g[start:to]
+    saturated, underflow, undecided, peak, norm, lost = 0, 0, 0, bits[begin] & unsigned, 0.0, 0.0
+    for start in range(begin, stop, TILE):
+        to = min(start + TILE, stop)
+        at, end_at = first + start, first + to
+        used = out_g[at:end_at]
         quantise(g[start:to], single, scale, clip, used)
         counts = count(bits[start:to], unsigned, above, below, used)
         saturated, underflow, peak = saturated + counts[0], underflow + counts[1], max(peak, counts[2])
         sums = figures(g[start:to], scale, used)
         norm, lost = norm + sums[0], lost + sums[1]
+        if held:
+            undecided += changed(w[at:end_at], unit, place[start:to])
         if decay == DECOUPLED:
-            outside += _decayed(w[start:to], W, half, inverse, w_end, low, high, out_x[start:to])
+            undecided += _decayed(w[at:end_at], W, half, inverse, w_end, low, high, out_x[at:end_at])
         elif decay == L2:
-            outside += _decaying(w[start:to], W, half, inverse, w_end, low, high, used, out_x[start:to])
-            used = out_x[start:to]
-        outside += _means(used, m[start:to], b1, c1, half, inverse, m_end, out_m[start:to])
-        outside += _square_means(used, v[start:to], b2, c2, half, inverse, end, out_v[start:to])
-        _roots(out_v[start:to], out_s[start:to])
-        divisor = out_s[start:to]
+            undecided += _decaying(w[at:end_at], W, half, inverse, w_end, low, high, used, out_x[at:end_at])
+            used = out_x[at:end_at]
+        if m.itemsize == 2 and b1 + c1 <= P:
+            _narrow_means(used, m[at:end_at], b1, c1, r, P, out_m[at:end_at])
+        else:
+            undecided += _means(used, m[at:end_at], b1, c1, half, inverse, m_end, out_m[at:end_at])
+        undecided += _square_means(used, v[at:end_at], b2, c2, half, inverse, end, out_v[at:end_at])
+        _roots(out_v[at:end_at], out_s[at:end_at])
+        divisor = out_s[at:end_at]
         if amsgrad:
-            divisor = out_h[start:to]
-            outside += _largest(h[start:to], k, out_s[start:to], (P - E) // 2, divisor)
-        outside += _quotients(out_m[start:to], divisor, A, E, np.int32(low), np.int32(high), moved)
+            divisor = out_h[at:end_at]
+            undecided += _largest(h[at:end_at], k, out_s[at:end_at], (P - E) // 2, divisor)
+        undecided += _quotients(out_m[at:end_at], divisor, A, E, np.int32(low), np.int32(high), moved)
         if decay == DECOUPLED:
-            _add(out_x[start:to], moved)
-        move(w[start:to], moved, unit, out_w[start:to], out_image[start:to])
-    return saturated, underflow, outside, peak, norm, lost
+            _add(out_x[at:end_at], moved)
+        undecided += move(w[at:end_at], moved, out_w[at:end_at]) < 0
+        if not held:
+            show(out_w, at, unit, place[start:to])
+    return saturated, underflow, undecided, peak, norm, lost
 
 
 # Each of these loops touches few arrays, so that the compiler can show that they do not overlap, and takes several
@@ -98,6 +110,21 @@ def _means(e, m, b1, c1, half, inverse, m_end, out):
         outside = np.int32(outside + np.int32(abs(x) >= m_end))
         out[i] = np.int32(x)
     return outside
+
+
+@compiled
+def _narrow_means(e, m, b1, c1, r, P, out):
+    """:func:`_means` of 16 bits, for ``b1 + c1 <= P``: dividends fit 31 bits with their sign apart, and means fit 16.
+
+    As a float32, ``b1/P * m + c1/P * e + r/P`` is off by four roundings, of numbers of at most ``2**15``: by less than
+    ``2**-6``. So much is taken off, and it lies below.
+    """
+    real_b1, real_c1, real_r = np.float32(b1 / P), np.float32(c1 / P), np.float32(r / P - 2.0**-6)
+    b1, c1, r, P = np.int32(b1), np.int32(c1), np.int32(r), np.int32(P)
+    for i in range(len(m)):
+        x, y = np.int32(m[i]), np.int32(e[i])
+        low = np.int32(np.int32(np.int32(x * b1) + np.int32(y * c1)) + r)
+        out[i] = quotient_above(np.float32(x) * real_b1 + np.float32(y) * real_c1 + real_r, low, P)
 
 
 @compiled

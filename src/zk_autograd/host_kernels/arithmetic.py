@@ -50,6 +50,13 @@ def near_quotient(guess, low, D):
 
 
 @compiled
+def quotient_above(guess, low, D):
+    """:func:`near_quotient` where the guess lies below ``x / D``, by less than 1: one correction is enough."""
+    q = np.int32(np.floor(guess))
+    return np.int32(q + np.int32(np.int32(low - np.int32(q * D)) >= D))
+
+
+@compiled
 def root(x):
     """``floor(sqrt(x))`` for ``0 <= x < 2**30``.
 

@@ -34,7 +34,7 @@ class _Taken:
     post: dict[str, torch.Tensor]
     spans: list[Span]
     largest: tuple[float, ...]
-    in_spare: bool
+    put: Callable[[], None]
 
 
 class FixedPointOptimizer(Scaled):
@@ -140,11 +140,7 @@ class FixedPointOptimizer(Scaled):
                 raise
             # Nobody is owed a change of scale: the step is taken without.
             taken = self._take(rates, ())
-        if taken.in_spare:
-            kernels = self._path.kernels
-            self._flat.put_spare(kernels.copy if kernels else None)
-        else:
-            self._flat.write_weights(taken.post["w"], taken.spans)
+        taken.put()
         self._integers, self._spans, self._last = taken.post, taken.spans, taken.record
         self._step, self._shifts = taken.record.step, ()
         self._largest = [max(pair) for pair in zip(self._largest, taken.largest, strict=True)]
@@ -157,8 +153,10 @@ class FixedPointOptimizer(Scaled):
                     f"optimizer: {name} was frozen when the optimizer was made and has a gradient now; it is no part "
                     "of the state: make a new optimizer after unfreezing"
                 )
-        kernels = self._path.kernels
-        self._flat.check_weights(kernels.same if kernels else None)
+        self._flat.check_parameters()
+
+    def _check_weights(self) -> None:
+        self._flat.check_weights(self._integers["w"], self._spans)
 
     def _take(self, rates: tuple[float, ...], shifts: tuple[int, ...]) -> _Taken:
         """The next step, with these changes of scale."""
@@ -175,12 +173,12 @@ class FixedPointOptimizer(Scaled):
                 known[key] = st.step_integers(hyper, lr, number, span.format, self._P, key[3], span.known)
             public.append(known[key])
         task = Task(st, self._P, spans, public, self._missing_as_zero, bool(self._declared[0]["maximize"]))
-        read, done, in_spare = take(self._path.kernels, task, self._flat, self._integers)
+        read, done, _, put = take(self._path.kernels, task, self._flat, self._integers)
         tensors = {"pre": self._integers, "post": done.post, "hints": done.hints, "work": {"g": done.g}}
         record = StepRecord(
             number, rates, tuple(public), shifts, read.saturated, read.underflow, done.limited, read.rounding, tensors
         )  # fmt: skip
-        return _Taken(record, done.post, spans, read.largest, in_spare)
+        return _Taken(record, done.post, spans, read.largest, put)
 
     @torch.no_grad()
     def requantize(self) -> None:

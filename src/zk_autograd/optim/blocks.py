@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import NamedTuple
+
+import torch
 
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.fixed_point import Format, ParameterBlock
@@ -38,6 +41,25 @@ class Span:
     def part(self) -> slice:
         """The span's elements of a flat tensor."""
         return slice(self.start, self.stop)
+
+
+class Part(NamedTuple):
+    """Gradients from element ``start`` on, flat; the number of a parameter and its own memory, if that is watched."""
+
+    start: int
+    g: torch.Tensor
+    held: torch.Tensor | None = None
+    number: int = -1
+
+    def within(self, span: Span) -> Part | None:
+        """What of it lies in the span."""
+        start, stop = max(span.start, self.start), min(span.stop, self.start + self.g.numel())
+        if stop - start == self.g.numel():
+            return self
+        if start >= stop:
+            return None
+        own = slice(start - self.start, stop - self.start)
+        return self._replace(start=start, g=self.g[own], held=None if self.held is None else self.held[own])
 
 
 def as_blocks(spans: Sequence[Span]) -> list[ParameterBlock]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
 from zk_autograd.fixed_point import Format
 from zk_autograd.optim.advance import Advanced, advance_parts
-from zk_autograd.optim.blocks import Span
+from zk_autograd.optim.blocks import Part, Span
 from zk_autograd.optim.layout import FlatParameters, Gradients, lost_share
 from zk_autograd.statement import Public, Statement
 
@@ -56,36 +55,46 @@ VARIANTS = {
 """By the statement's name. Other statements have no kernel."""
 
 
+class Job(NamedTuple):
+    """A step of one span.
+
+    Where a part has a parameter's own memory, kernels compare that with the image of the former weights, and later set
+    it; elsewhere the image of the new ones goes to :attr:`Work.image`.
+    """
+
+    public: Public
+    format: Format
+    parts: Sequence[Part]
+
+
 @dataclass(frozen=True, eq=False)
-class Job:
-    """A step of elements of one span; tensors are parts of flat ones, on one device. Integers: :func:`stored`.
+class Work:
+    """A step of all parameters: tensors are flat, on one device. Integers: :meth:`Kernels.stored`.
 
     Attributes:
-        g: gradients, float32 or float64.
         pre: state before, by name.
         post, hints, integers, image: where the results go; ``integers`` are the gradients, ``image`` the weights as
-            floats of ``g``'s precision.
+            floats of the gradients' precision.
     """
 
     variant: Variant
-    public: Public
     P: int
-    format: Format
-    g: torch.Tensor
     pre: Tensors
     post: Tensors
     hints: Tensors
     integers: torch.Tensor
     image: torch.Tensor
+    jobs: Sequence[Job]
 
 
 class Tally(NamedTuple):
-    """What a kernel counted: elements clipped, that became zero, that leave the table; the largest gradient; sums of
-    squares of gradients and of what rounding and clipping took, in units of the format."""
+    """What a kernel saw: elements clipped, that became zero; how many it does not decide, since they leave the table or
+    their memory was changed by others; the largest gradient; sums of squares of gradients and of what rounding and
+    clipping took, in units of the format."""
 
     saturated: int
     underflow: int
-    outside: int
+    undecided: int
     largest: float
     norm: float
     lost: float
@@ -109,23 +118,29 @@ def stored(name: str, P: int) -> torch.dtype:
 class Kernels(ABC):
     """Takes steps on one kind of device."""
 
+    watches: ClassVar[bool] = False
+    """Whether jobs can have parameters' own memory."""
+
     @abstractmethod
     def empty(self, dtype: torch.dtype) -> torch.Tensor:
         """A tensor for all parameters, of unspecified values."""
 
+    def stored(self, name: str, P: int) -> torch.dtype:
+        """The dtype in which integers of this name are kept."""
+        return stored(name, P)
+
+    def widen(self, name: str) -> bool:
+        """Keeps integers of this name in a wider dtype from now on, if there is one."""
+        del name
+        return False
+
     @abstractmethod
-    def run(self, jobs: Sequence[Job]) -> list[Tally] | None:
-        """Takes the steps; None if the kernels' arithmetic does not hold for such public integers."""
+    def run(self, work: Work) -> list[Tally] | None:
+        """Takes the step; a tally for each job. None if the arithmetic does not hold for such public integers."""
 
-    def same(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> bool:
-        """True only if the tensors of each pair are equal; a False says nothing."""
-        del pairs
-        return False
-
-    def copy(self, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> bool:
-        """Writes the first tensor of each pair to the second; False if it did not, and nothing was written."""
-        del pairs
-        return False
+    def show(self, work: Work) -> None:
+        """Sets the parameters' own memory to the image of the new weights."""
+        del work
 
 
 @dataclass(frozen=True)
@@ -145,78 +160,74 @@ class Task:
 
 
 class Stepped(NamedTuple):
-    """Gradients as read, the state after, and whether its image is in the parameters' spare one."""
+    """Gradients as read, the state after, whether kernels decided it; ``put`` sets the parameters to its image."""
 
     read: Gradients
     done: Advanced
-    in_spare: bool
+    by_kernels: bool
+    put: Callable[[], None]
 
 
 def take(kernels: Kernels | None, task: Task, flat: FlatParameters, pre: Tensors) -> Stepped:
     """The step, by kernels if there are any that decide it; nothing is kept yet.
 
     Raises:
-        UsageError: a gradient is missing or sparse.
+        UsageError: a gradient is missing or sparse, or weights were changed.
         FormatError: a gradient is not finite, or a step does not fit even without one.
     """
     found = _by_kernels(kernels, task, flat, pre) if kernels else None
     if found is not None:
         return found
+    flat.check_weights(pre["w"], task.spans)
     read = flat.read_gradients(task.spans, task.missing_as_zero, task.negated)
     pre = {name: x.to(torch.int64) for name, x in pre.items()}
     parts = [(span.part, pub) for span, pub in zip(task.spans, task.public, strict=True)]
-    return Stepped(read, advance_parts(task.statement, pre, read.integers, parts, task.P), False)
+    done = advance_parts(task.statement, pre, read.integers, parts, task.P)
+    return Stepped(read, done, False, lambda: flat.write_weights(done.post["w"], task.spans))
 
 
 def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors) -> Stepped | None:
     """None if they do not decide it."""
-    pieces, image = flat.gradients(task.missing_as_zero, task.negated), flat.spare
-    if not (pre := _as_stored(pre, task.P)):
+    pieces = flat.pieces(task.missing_as_zero, task.negated, kernels.watches)
+    watched = {piece.number for piece in pieces if piece.held is not None}
+    flat.check_weights(pre["w"], task.spans, watched)
+    if not (pre := _as_stored(kernels, pre, task.P)):
         return None
     st, P = task.statement, task.P
-    post, hints = ({name: kernels.empty(stored(name, P)) for name in some} for some in (st.state, st.hints))
-    integers = kernels.empty(stored("g", P))
-    variant, counts = VARIANTS[st.name], []
-    jobs: list[Job] = []
-    for span, public in zip(task.spans, task.public, strict=True):
-        counts.append(len(jobs))
-        for part, g in _within(span, pieces):
-            before, after, helping = ({name: x[part] for name, x in some.items()} for some in (pre, post, hints))
-            jobs.append(Job(variant, public, P, span.format, g, before, after, helping, integers[part], image[part]))
-    tallies = kernels.run(jobs)
-    if tallies is None or any(tally.outside or not math.isfinite(tally.largest) for tally in tallies):
+    post = {name: kernels.empty(x.dtype) for name, x in pre.items()}
+    hints = {name: kernels.empty(kernels.stored(name, P)) for name in st.hints}
+    integers = kernels.empty(kernels.stored("g", P))
+    jobs = [
+        Job(public, span.format, [part for piece in pieces if (part := piece.within(span))])
+        for span, public in zip(task.spans, task.public, strict=True)
+    ]
+    work = Work(VARIANTS[st.name], P, pre, post, hints, integers, flat.spare, jobs)
+    tallies = kernels.run(work)
+    if tallies is None or any(tally.undecided or not math.isfinite(tally.largest) for tally in tallies):
         return None
-    found = [_total(tallies[start:stop]) for start, stop in pairwise([*counts, len(tallies)])]
     units = [2.0 ** (-2 * span.format.scale_g) for span in task.spans]
-    norm, lost = (
-        sum(x * unit for x, unit in zip(sums, units, strict=True))
-        for sums in ([tally.norm for tally in found], [tally.lost for tally in found])
-    )
-    saturated, underflow = sum(tally.saturated for tally in found), sum(tally.underflow for tally in found)
-    largest = tuple(tally.largest for tally in found)
+    norm, lost = (sum(tally[i] * unit for tally, unit in zip(tallies, units, strict=True)) for i in (4, 5))
+    saturated, underflow = sum(tally.saturated for tally in tallies), sum(tally.underflow for tally in tallies)
+    largest = tuple(tally.largest for tally in tallies)
     read = Gradients(integers, saturated, underflow, lost_share(lost, norm, underflow), largest)
-    return Stepped(read, Advanced(post, hints, integers, 0), True)
+
+    def put() -> None:
+        kernels.show(work)
+        flat.put_spare(watched)
+
+    return Stepped(read, Advanced(post, hints, integers, 0), True, put)
 
 
-def _within(span: Span, pieces: Sequence[tuple[int, torch.Tensor]]) -> Iterator[tuple[slice, torch.Tensor]]:
-    """What of the pieces lies in the span: which elements of flat tensors, and the piece's part."""
-    for begin, piece in pieces:
-        start, stop = max(span.start, begin), min(span.stop, begin + len(piece))
-        if start < stop:
-            yield slice(start, stop), piece[start - begin : stop - begin]
-
-
-def _total(tallies: Sequence[Tally]) -> Tally:
-    saturated, underflow, outside, largest, norm, lost = zip(*tallies, strict=True)
-    return Tally(sum(saturated), sum(underflow), sum(outside), max(largest), sum(norm), sum(lost))
-
-
-def _as_stored(pre: Tensors, P: int) -> dict[str, torch.Tensor]:
+def _as_stored(kernels: Kernels, pre: Tensors, P: int) -> dict[str, torch.Tensor]:
     """The state in the kernels' dtypes; empty if it does not fit them."""
     found = {}
     for name, x in pre.items():
-        dtype = stored(name, P)
-        if x.dtype != dtype and (int(x.min()) < torch.iinfo(dtype).min or int(x.max()) > torch.iinfo(dtype).max):
-            return {}
+        while x.dtype != (dtype := kernels.stored(name, P)) and not _fits(x, dtype):
+            if not kernels.widen(name):
+                return {}
         found[name] = x.to(dtype)
     return found
+
+
+def _fits(x: torch.Tensor, dtype: torch.dtype) -> bool:
+    return int(x.min()) >= torch.iinfo(dtype).min and int(x.max()) <= torch.iinfo(dtype).max

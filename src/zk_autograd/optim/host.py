@@ -14,18 +14,22 @@ import torch
 
 from zk_autograd.host_kernels.adam import adam
 from zk_autograd.host_kernels.arithmetic import LARGEST_TABLE, TERM
-from zk_autograd.host_kernels.gradient import copy, same
+from zk_autograd.host_kernels.gradient import show
 from zk_autograd.host_kernels.sgd import sgd
 from zk_autograd.optim.buffers import Buffers
-from zk_autograd.optim.fused import NARROW, Job, Kernels, Tally
+from zk_autograd.optim.fused import NARROW, Job, Kernels, Tally, Variant, Work, stored
+from zk_autograd.statement import Public
 
 Call = tuple[Any, Sequence[Any]]
 """A function and its arguments."""
 
-Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
+Array = np.ndarray[Any, Any]
 
 CHUNK = 1 << 16
 """Elements that a thread takes at a time; their number decides in which order float sums are added, so it is fixed."""
+
+SHOWN = 1 << 18
+"""Elements of weights that are shown at a time: that takes less than handing them out."""
 
 
 def covers(P: int) -> bool:
@@ -34,42 +38,48 @@ def covers(P: int) -> bool:
 
 
 class HostKernels(Kernels):
-    """Steps of ``count`` parameters, on as many threads as torch uses."""
+    """Steps of ``count`` parameters, on as many threads as torch uses.
 
-    def __init__(self, count: int) -> None:
+    Weights are kept in 32 bits, and in 64 from when they once do not fit.
+
+    Args:
+        means: whether ``m`` is a mean of what fits 16 bits, and is kept in 16 as long as it fits.
+    """
+
+    watches = True
+
+    def __init__(self, count: int, means: bool = False) -> None:
         self._buffers = Buffers(count)
+        self._narrow = {"w": torch.int32} | ({"m": torch.int16} if means else {})
 
     def empty(self, dtype: torch.dtype) -> torch.Tensor:
         return self._buffers.empty(dtype)
 
-    def run(self, jobs: Sequence[Job]) -> list[Tally] | None:
-        if not all(_exact(job) for job in jobs):
+    def stored(self, name: str, P: int) -> torch.dtype:
+        return self._narrow.get(name) or stored(name, P)
+
+    def widen(self, name: str) -> bool:
+        return self._narrow.pop(name, None) is not None
+
+    def run(self, work: Work) -> list[Tally] | None:
+        if not all(_exact(work.variant, job.public) for job in work.jobs):
             return None
-        calls = [_calls(job) for job in jobs]
+        arrays = _arrays(work)
+        calls = [_calls(work, arrays, job) for job in work.jobs]
         results = iter(_spread([call for some in calls for call in some]))
-        found = [[next(results) for _ in some] for some in calls]
-        return [_tally(job, results) for job, results in zip(jobs, found, strict=True)]
+        single = work.image.dtype == torch.float32
+        return [_tally(single, [next(results) for _ in some]) for some in calls]
 
-    def same(self, pairs: Pairs) -> bool:
-        calls = _bitwise(same, pairs)
-        return calls is not None and all(_spread(calls))
-
-    def copy(self, pairs: Pairs) -> bool:
-        calls = _bitwise(copy, pairs)
-        if calls is not None:
-            _spread(calls)
-        return calls is not None
-
-
-def _bitwise(function: Any, pairs: Pairs) -> list[Call] | None:
-    """Calls for chunks of float32 tensors' memory; None if some are no such."""
-    calls: list[Call] = []
-    for x, y in pairs:
-        if x.dtype != torch.float32 or y.dtype != torch.float32 or not (x.is_contiguous() and y.is_contiguous()):
-            return None
-        bits = [z.detach().reshape(-1).numpy().view(np.int32) for z in (x, y)]
-        calls += [(function, [z[i : i + CHUNK] for z in bits]) for i in range(0, x.numel(), CHUNK)]
-    return calls
+    def show(self, work: Work) -> None:
+        w, calls = work.post["w"].numpy(), []
+        for job in work.jobs:
+            unit = 2.0**-job.format.scale_w
+            for part in job.parts:
+                if part.held is not None:
+                    place = part.held.numpy()
+                    ranges = range(0, len(place), SHOWN)
+                    calls += [(show, (w, part.start + i, unit, place[i : i + SHOWN])) for i in ranges]
+        _spread(calls, 16)
 
 
 _REACH = {dtype: 1 << (torch.iinfo(dtype).bits - 1) for dtype in (torch.int16, torch.int32)}
@@ -82,17 +92,16 @@ _FACTORS = {
 """Which kept integers each public one meets in a product. ``A`` and ``B`` also meet ``m'``: see :func:`_end`."""
 
 
-def _exact(job: Job) -> bool:
+def _exact(variant: Variant, pub: Public) -> bool:
     """Whether the public integers leave every product below TERM, so that the kernels are exact."""
-    pub = job.public
-    products = [pub.get(name, 0) * _REACH[NARROW[other]] for name, other in _FACTORS[job.variant.family].items()]
+    products = [pub.get(name, 0) * _REACH[NARROW[other]] for name, other in _FACTORS[variant.family].items()]
     squares = [pub.get(name, 0) << 30 for name in ("b2", "c2")]
     return max(products + squares) < TERM and pub.get("E", 0) < 1 << 30
 
 
-def _end(job: Job, *names: str) -> float:
+def _end(pub: Public, *names: str) -> float:
     """In size below this, an integer's products with these public ones are below TERM."""
-    return float(TERM // max(1, *(job.public.get(name, 0) for name in names)))
+    return float(TERM // max(1, *(pub.get(name, 0) for name in names)))
 
 
 @cache
@@ -103,10 +112,10 @@ def _threads(count: int) -> ThreadPoolExecutor:
 os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads
 
 
-def _spread(calls: Sequence[Call]) -> list[Any]:
+def _spread(calls: Sequence[Call], least: int = 1) -> list[Any]:
     """The calls' results in order, made by as many threads as torch uses, of which the caller's is one.
 
-    Each takes the next call that nobody has taken.
+    Each takes the next call that nobody has taken. So many calls a thread are the ``least`` to ask others for.
     """
     results: list[Any] = [None] * len(calls)
     waiting = iter(range(len(calls)))  # next() is one step of the interpreter, so no two threads get the same
@@ -116,59 +125,62 @@ def _spread(calls: Sequence[Call]) -> list[Any]:
             function, arguments = calls[i]
             results[i] = function(*arguments)
 
-    helpers = min(torch.get_num_threads(), len(calls)) - 1
+    helpers = max(1, min(torch.get_num_threads(), len(calls) // least)) - 1
     helping = [_threads(helpers).submit(work) for _ in range(helpers)]
     work()
     for done in helping:
-        done.result()
+        if not done.cancel():  # who has not begun is not waited for
+            done.result()
     return results
 
 
-def _calls(job: Job) -> list[Call]:
-    """The kernel and its arguments, for each chunk of the span."""
-    variant, pub, P = job.variant, job.public, job.P
-    g = job.g.numpy()
-    bits = g.view(np.int32 if g.dtype == np.float32 else np.int64)
-    single, scale_g, clip = g.dtype == np.float32, 2.0**job.format.scale_g, float(job.format.clip)
+def _calls(work: Work, arrays: Sequence[Array], job: Job) -> list[Call]:
+    """The kernel and its arguments, for each chunk of the job."""
+    variant, pub, fmt = work.variant, job.public, job.format
+    single = work.image.dtype == torch.float32
+    real, integer = (np.float32, np.int32) if single else (np.float64, np.int64)
+    scale_g, clip = 2.0**fmt.scale_g, float(fmt.clip)
     # Halves are rounded up, so the least gradient that is clipped is (clip + 1/2) / scale, which is itself one if it is
     # positive; floats are in the order of their bits.
-    above = int(g.dtype.type((clip + 0.5) / scale_g).view(bits.dtype))
-    masks = (bits.dtype.type(x) for x in (_unsigned(g), above, above + 1))
-    scales = scale_g, clip, 2.0**-job.format.scale_w, _end(job, "V", "W")
-    pre, post, hints = ({n: x.numpy() for n, x in some.items()} for some in (job.pre, job.post, job.hints))
-    integers, image = job.integers.numpy(), job.image.numpy()
-    w, m = pre["w"], pre.get("m", pre["w"])
-    out_w, out_m = post["w"], post.get("m", integers)
+    above = int(real((clip + 0.5) / scale_g).view(integer))
+    masks = (integer(x) for x in (np.iinfo(integer).max, above, above + 1))
+    scales = scale_g, clip, 2.0**-fmt.scale_w, _end(pub, "V", "W")
+    m_end = 2.0 ** (8 * arrays[1].itemsize - 1)
     if variant.family == "sgd":
-        head: tuple[int, ...] = (variant.kind, single)
-        arrays = [g, bits, w, m, integers, out_w, out_m, image]
-        numbers: tuple[float, ...] = tuple(float(pub.get(name, 0)) for name in ("u", "c", "A", "B", "r", "V", "W"))
         function: Any = sgd
-        m_end = min(_end(job, "A", "B"), float(_REACH[torch.int32]))
+        head: tuple[int, ...] = (variant.kind, single)
+        numbers: tuple[float, ...] = tuple(float(pub.get(name, 0)) for name in ("u", "c", "A", "B", "r", "V", "W"))
+        m_end = min(_end(pub, "A", "B"), m_end)
     else:
-        head = (variant.decay, int(variant.amsgrad), single)
-        arrays = [
-            g, bits, w, m, pre["v"], pre.get("h", w), integers, out_w, out_m, post["v"], post.get("h", integers),
-            hints["s"], hints.get("e", hints.get("d", integers)), image,
-        ]  # fmt: skip
+        function, head = adam, (variant.decay, int(variant.amsgrad), single)
         numbers = tuple(float(pub.get(name, 0)) for name in ("b1", "c1", "b2", "c2", "r", "W", "k"))
         numbers = (pub["A"], pub["E"], *numbers)
-        function, m_end = adam, float(_REACH[torch.int32])
-    ends = (*numbers, P, *masks, *scales, m_end)
+    ends = (*arrays, *numbers, work.P, *masks, *scales, m_end)
+    found: list[Call] = []
+    for part in job.parts:
+        g, held, first = part.g.numpy(), part.held is not None, part.start
+        place = work.image[first : first + len(g)] if part.held is None else part.held
+        own = (g, g.view(integer), place.numpy())
+        found += [
+            (function, (*head, held, first, i, min(i + CHUNK, len(g)), *own, *ends)) for i in range(0, len(g), CHUNK)
+        ]
+    return found
+
+
+def _arrays(work: Work) -> list[Array]:
+    """The flat arrays, as the kernel takes them."""
+    pre, post, hints = ({n: x.numpy() for n, x in some.items()} for some in (work.pre, work.post, work.hints))
+    integers, w, out_w = work.integers.numpy(), pre["w"], post["w"]
+    if work.variant.family == "sgd":
+        return [w, pre.get("m", w), integers, out_w, post.get("m", integers)]
     return [
-        (function, (*head, *(x[start : start + CHUNK] for x in arrays), *ends)) for start in range(0, len(w), CHUNK)
-    ]
+        w, pre["m"], pre["v"], pre.get("h", w), integers, out_w, post["m"], post["v"], post.get("h", integers),
+        hints["s"], hints.get("e", hints.get("d", integers)),
+    ]  # fmt: skip
 
 
-def _unsigned(g: np.ndarray[Any, Any]) -> int:
-    return (1 << (8 * g.itemsize - 1)) - 1
-
-
-def _tally(job: Job, results: Sequence[tuple[Any, ...]]) -> Tally:
-    saturated, underflow, outside = (sum(int(r[i]) for r in results) for i in range(3))
-    kind = (np.int32, np.float32) if job.g.dtype == torch.float32 else (np.int64, np.float64)
-    largest = float(np.array([max(int(r[3]) for r in results)], kind[0]).view(kind[1])[0])
-    return Tally(
-        saturated, underflow, outside, math.inf if math.isnan(largest) else largest,
-        sum(float(r[4]) for r in results), sum(float(r[5]) for r in results),
-    )  # fmt: skip
+def _tally(single: bool, results: Sequence[tuple[Any, ...]]) -> Tally:
+    saturated, underflow, undecided, peak, norm, lost = zip(*results, strict=True)
+    largest = float(np.int32(max(peak)).view(np.float32) if single else np.int64(max(peak)).view(np.float64))
+    largest = math.inf if math.isnan(largest) else largest
+    return Tally(sum(saturated), sum(underflow), sum(undecided), largest, sum(norm), sum(lost))

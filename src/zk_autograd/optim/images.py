@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 import torch
 
 Named = Sequence[tuple[str, torch.Tensor]]
 
-Pairs = Sequence[tuple[torch.Tensor, torch.Tensor]]
-
 View = Callable[[torch.Tensor, int], torch.Tensor]
 """From a tensor's part of a flat one, and the tensor's number, a view in its shape."""
-
-Same = Callable[[Pairs], bool]
-
-Copy = Callable[[Pairs], bool]
 
 
 class Images:
@@ -40,40 +34,37 @@ class Images:
             for view, (_, p) in zip(self._views, named, strict=True)
         ]
 
-    def put(self, source: torch.Tensor | None = None, copy: Copy | None = None) -> None:
-        """Sets the parameters to the image that ``source``, or :attr:`real` itself, rounds to.
-
-        Args:
-            copy: copies faster; if it cannot, it says so.
-        """
-        source = self.real if source is None else source
+    def fill(self, source: torch.Tensor) -> None:
+        """Becomes the image that ``source`` rounds to."""
         for flat in self._flat.values():
             if flat is not source:
                 flat.copy_(source)
         for view, part in zip(self._views, self.parts, strict=True):
             if part is not view:
                 part.copy_(view)
-        pairs = [(part, p) for part, (_, p) in zip(self.parts, self._named, strict=True)]
-        if copy is None or not copy(pairs):
-            for part, p in pairs:
+
+    def put(self, source: torch.Tensor | None = None, omitted: Set[int] = frozenset()) -> None:
+        """Sets the parameters to the image that ``source``, or :attr:`real` itself, rounds to; some may be omitted."""
+        if len(omitted) == len(self.parts):
+            return
+        self.fill(self.real if source is None else source)
+        for number, (part, (_, p)) in enumerate(zip(self.parts, self._named, strict=True)):
+            if number not in omitted:
                 p.copy_(part)
 
-    def first_changed(self, same: Same | None = None) -> str | None:
-        """Name of the first parameter that does not hold its image; None if all do.
-
-        Args:
-            same: looks at all of them faster; if it says that they are the same, they are.
-        """
-        pairs = [(part, p) for part, (_, p) in zip(self.parts, self._named, strict=True)]
-        if same is not None and same(pairs):
-            return None
-        if self.real.device.type != "cpu":
+    def first_changed(self, omitted: Set[int] = frozenset()) -> str | None:
+        """Name of the first parameter that does not hold its image; None if all do. Some may be omitted."""
+        pairs = [
+            (name, part, p)
+            for number, (part, (name, p)) in enumerate(zip(self.parts, self._named, strict=True))
+            if number not in omitted
+        ]
+        if pairs and self.real.device.type != "cpu":
             # One look, not one a parameter: each waits for the device.
-            wrong = [(p != part).any().to(self.real.device) for part, p in pairs]
+            wrong = [(p != part).any().to(self.real.device) for _, part, p in pairs]
             if not bool(torch.stack(wrong).any()):
                 return None
-        found = (i for i, (part, p) in enumerate(pairs) if not torch.equal(p, part))
-        return next((self._named[i][0] for i in found), None)
+        return next((name for name, part, p in pairs if not torch.equal(p, part)), None)
 
 
 def main_device(named: Named) -> torch.device:

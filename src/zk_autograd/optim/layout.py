@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import torch
 
 from zk_autograd.errors import FormatError, UsageError
 from zk_autograd.optim.advance import CHUNK
-from zk_autograd.optim.blocks import Span
-from zk_autograd.optim.images import Copy, Images, Same, main_device
+from zk_autograd.optim.blocks import Part, Span
+from zk_autograd.optim.images import Images, main_device
 from zk_autograd.statement import Region
 
 LARGEST = 1 << 49
@@ -74,6 +74,7 @@ class FlatParameters:
         self._wide = torch.zeros(self.count, dtype=torch.float64, device=self.device)
         self._images = Images(self.named, self.sizes, self.device, self._view)
         self._spare: Images | None = None
+        self._missing: Set[int] = frozenset()  # parameters of which there is no image: it is made when asked for
         self._gathered: torch.Tensor | None = None
 
     def split(self, flat: torch.Tensor) -> list[torch.Tensor]:
@@ -109,10 +110,14 @@ class FlatParameters:
 
     def write_weights(self, integers: torch.Tensor, spans: Sequence[Span]) -> None:
         """Sets the parameters to the image of ``integers``: ``integer / 2**scale_w``, rounded to their dtype."""
+        self._images.put(self._image(integers, spans))
+        self._missing = frozenset()
+
+    def _image(self, integers: torch.Tensor, spans: Sequence[Span]) -> torch.Tensor:
         self._wide.copy_(integers)
         for span in spans:
             self._wide[span.part].mul_(2.0**-span.format.scale_w)
-        self._images.put(self._wide)
+        return self._wide
 
     @property
     def spare(self) -> torch.Tensor:
@@ -121,21 +126,28 @@ class FlatParameters:
             self._spare = Images(self.named, self.sizes, self.device, self._view)
         return self._spare.real
 
-    def put_spare(self, copy: Copy | None = None) -> None:
-        """Sets the parameters to the image in :attr:`spare`; ``copy`` may do so faster."""
+    def put_spare(self, shown: Set[int]) -> None:
+        """Sets the parameters to the image in :attr:`spare`, but for those ``shown``, which hold theirs already."""
         assert self._spare is not None
         self._images, self._spare = self._spare, self._images
-        self._images.put(copy=copy)
+        self._images.put(omitted=shown)
+        self._missing = shown
 
-    def check_weights(self, same: Same | None = None) -> None:
-        """UsageError unless every parameter still is what :meth:`write_weights` made it; ``same`` may say so faster."""
+    def check_parameters(self) -> None:
+        """UsageError unless every parameter still has its precision, shape and device."""
         for image, (name, p) in zip(self._images.parts, self.named, strict=True):
             if p.device != image.device or p.dtype != image.dtype or p.shape != image.shape:
                 raise UsageError(
                     f"optimizer: {name} is now {p.dtype} of shape {tuple(p.shape)} on {p.device}, it was {image.dtype} "
                     f"of shape {tuple(image.shape)} on {image.device}: convert the model before making the optimizer"
                 )
-        changed = self._images.first_changed(same)
+
+    def check_weights(self, integers: torch.Tensor, spans: Sequence[Span], omitted: Set[int] = frozenset()) -> None:
+        """UsageError unless every parameter that is not ``omitted`` holds the image of ``integers``, those of now."""
+        if not self._missing <= omitted:
+            self._images.fill(self._image(integers, spans))
+            self._missing = frozenset()
+        changed = self._images.first_changed(omitted)
         if changed is not None:
             raise UsageError(
                 f"optimizer: {changed} was changed outside the optimizer, so its step would not follow from the "
@@ -180,34 +192,37 @@ class FlatParameters:
         self._gather(missing_as_zero, negated=False)
         return [max(self._peak(part) for part in self._chunks(span)) for span in spans]
 
-    def gradients(self, missing_as_zero: bool, negated: bool) -> list[tuple[int, torch.Tensor]]:
-        """The gradients as they are, in :attr:`spare`'s precision: flat pieces in order, and where each begins.
+    def pieces(self, missing_as_zero: bool, negated: bool, watched: bool) -> list[Part]:
+        """The gradients as they are, in :attr:`spare`'s precision, in order.
 
         Large ones are the parameters' own, to be read only; the others are copied, and hold until the next call.
 
+        Args:
+            watched: whether pieces can have parameters' own memory.
         Raises:
             UsageError: a gradient is missing or sparse.
         """
         if self._gathered is None:
             self._gathered = torch.empty_like(self._images.real)
-        found: list[tuple[int, torch.Tensor]] = []
+        found: list[Part] = []
         start = copied = 0  # elements from ``copied`` to ``start`` are copied ones
-        for part, (name, p) in zip(self.split(self._gathered), self.named, strict=True):
+        for number, (size, (name, p)) in enumerate(zip(self.sizes, self.named, strict=True)):
             grad = self._dense(name, p, missing_as_zero)
             if grad is not None and not negated and self._readable(grad):
                 if copied < start:
-                    found.append((copied, self._gathered[copied:start]))
-                found.append((start, grad.detach().view(-1)))
-                copied = start + p.numel()
+                    found.append(Part(copied, self._gathered[copied:start]))
+                held = p.view(-1) if watched and self._readable(p) else None
+                found.append(Part(start, grad.view(-1), held, number))
+                copied = start + size
             else:
-                _copy(part, grad, negated)
-            start += p.numel()
-        return found if copied == start else [*found, (copied, self._gathered[copied:start])]
+                _copy(self._view(self._gathered[start : start + size], number), grad, negated)
+            start += size
+        return found if copied == start else [*found, Part(copied, self._gathered[copied:start])]
 
-    def _readable(self, grad: torch.Tensor) -> bool:
-        large, real = grad.numel() >= DIRECT, self._images.real
-        own = grad.is_contiguous() and not grad.is_neg()  # not a view that has yet to be negated
-        return large and own and grad.dtype == real.dtype and grad.device == real.device
+    def _readable(self, x: torch.Tensor) -> bool:
+        """Whether a gradient or a parameter is large, and can be read where it is."""
+        own = x.is_contiguous() and not x.is_neg()  # not a view that has yet to be negated
+        return own and x.numel() >= DIRECT and x.dtype == self._images.real.dtype and x.device == self.device
 
     def _gather(self, missing_as_zero: bool, negated: bool) -> None:
         for part, (name, p) in zip(self.split(self._wide), self.named, strict=True):

@@ -60,7 +60,8 @@ def choose_path(statement: str, P: int, device: torch.device, count: int) -> Pat
         return Path("torch", "; ".join(reasons), None)
     from zk_autograd.optim.host import HostKernels
 
-    return Path("numba", "; ".join(reason for reason in reasons if reason), HostKernels(count))
+    kernels = HostKernels(count, means=VARIANTS[statement].family == "adam")
+    return Path("numba", "; ".join(reason for reason in reasons if reason), kernels)
 
 
 def _no_triton(P: int, device: torch.device) -> str:

@@ -37,6 +37,9 @@ class Scaled(Declared):
     @abstractmethod
     def _check_parameters(self) -> None: ...
 
+    @abstractmethod
+    def _check_weights(self) -> None: ...
+
     def _choose(self, group: int, clip: float) -> Format:
         """The format of a group for gradients up to ``clip``."""
         rule = self._groups[group]
@@ -105,6 +108,7 @@ class Scaled(Declared):
             with torch.enable_grad():
                 closure(batch)
             self._check_parameters()
+            self._check_weights()
             measured = self._flat.largest_gradients(spans, self._missing_as_zero)
             largest = [max(pair) for pair in zip(largest, measured, strict=True)]
         self.zero_grad()
