@@ -1,4 +1,4 @@
-"""A log with one witness whose proof provers claim. Import ``scene`` into a package's ``conftest.py`` or test to use it.
+"""A log with one witness whose proof provers claim. ``scene`` is imported into a package's ``conftest.py``.
 
 Proofs are not made: the sound run has two of one witness, and whoever proves it gets one of them.
 """
