@@ -158,4 +158,4 @@ def test_claims_are_no_ones_evidence(case: Case) -> None:
     assert_doubts(case.audit())
     case.run_ledger()
     found = case.audit()
-    assert (found.exit_code, found.noise.refused) == (0, 1), explain(found)
+    assert (found.exit_code, found.refused) == (0, 1), explain(found)
