@@ -101,6 +101,7 @@ def test_only_drawn_shards_would_be_proven(bench: Bench, monkeypatch: pytest.Mon
     drawn = sorted((p.step, p.shard) for p in proofs(bench.case))
     told = Teller(bench.case)
     without(bench.case, "proofs")
+    without(bench.case, "claims")
 
     def prove(self: Worker, event: object, start: object) -> bytes:
         begun.append((event.step, event.shard))  # type: ignore[attr-defined]
@@ -320,7 +321,7 @@ def test_runs_that_are_proven_whole_read_neither_ledger_nor_anchors(
     monkeypatch.setattr(type(bench.log), "reader", reader)
     worker = bench.worker()
     assert bench.run(worker) == 3
-    assert set(opened) == {"steps", "proofs"}
+    assert set(opened) == {"steps", "claims", "proofs"}
 
 
 def test_of_many_draws_a_few_are_remembered_and_all_can_be_made_again() -> None:
