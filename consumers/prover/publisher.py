@@ -90,11 +90,14 @@ class Publisher:
             raise ClaimedError(standing)
         return kept
 
-    def publish(self, turn: Turn, value: bytes) -> None:
-        """Publishes a claimed record by itself, whatever becomes of the witness's offset."""
-        with self._producer.transaction() as transaction:
-            transaction.send("proofs", turn.run_id, value)
+    def publish(self, turn: Turn, value: bytes) -> bool:
+        """Publishes a claimed record by itself, whatever becomes of the witness's offset; False if it is there."""
+        missing = not self._answered.lists(turn.slot, _id(value))
+        if missing:
+            with self._producer.transaction() as transaction:
+                transaction.send("proofs", turn.run_id, value)
         self.published(turn)
+        return missing
 
     def published(self, turn: Turn) -> None:
         """Forgets a record that is in the log."""
@@ -122,11 +125,10 @@ class Publisher:
         value = None
         if standing.turn == turn:
             value = self._outbox.get(turn, load_data_key(home.data_keys, start.event.data_key_id))
-        if value is None or _id(value) != standing.proof or self._answered.lists(turn.slot, standing.proof):
+        if value is None or _id(value) != standing.proof:
             self._outbox.drop(turn)
             return False
-        self.publish(turn, value)
-        return True
+        return self.publish(turn, value)
 
     def close(self) -> None:
         """Closes the reader."""
