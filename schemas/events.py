@@ -187,6 +187,17 @@ class ProofAttached:
 
 
 @dataclass(frozen=True, slots=True)
+class ProofClaimed:
+    """A prover has a proof of one shard of one step, and publishes it if this is the first claim to it."""
+
+    run_id: bytes
+    step: int
+    shard: int
+    proof: bytes
+    replaces: bytes = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
 class RunOpened:
     """Ledger entry: a run was taken into the log."""
 
@@ -277,6 +288,7 @@ Event: TypeAlias = (
     | RunFinished
     | WitnessShard
     | ProofAttached
+    | ProofClaimed
     | RunOpened
     | StepRecorded
     | StepProven

@@ -15,6 +15,7 @@ SIGNERS: dict[str, frozenset[Role]] = {
     "steps": frozenset({Role.TRAINER}),
     "witness": frozenset({Role.TRAINER}),
     "proofs": frozenset({Role.PROVER}),
+    "claims": frozenset({Role.PROVER}),
     "ledger": frozenset({Role.LEDGER}),
     "checkpoints": frozenset({Role.LEDGER}),
     "anchors": frozenset({Role.ANCHOR}),

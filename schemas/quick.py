@@ -13,11 +13,13 @@ from collections.abc import Callable
 from struct import Struct
 
 from schemas.avro import HEADER_BYTES, SCHEMAS
-from schemas.events import Event, ProofAttached, Signed, StepCommitted, StepProven
+from schemas.events import Event, ProofAttached, ProofClaimed, Signed, StepCommitted, StepProven
 from schemas.ranges import ITEM_CAPS, MAX_PATH, MAX_SHARDS
 
 _SIGNED = SCHEMAS[Signed].header
-_STEP, _PROOF, _PROVEN = (SCHEMAS[kind].header for kind in (StepCommitted, ProofAttached, StepProven))
+_STEP, _PROOF, _CLAIM, _PROVEN = (
+    SCHEMAS[kind].header for kind in (StepCommitted, ProofAttached, ProofClaimed, StepProven)
+)
 _TOKEN = re.compile(rb"[a-z0-9._-]{1,32}")
 _DOUBLE = Struct("<d")
 _IDS = Struct("32s32s32s32s32s")
@@ -191,6 +193,14 @@ def _proof_attached(data: bytes) -> ProofAttached:
     return ProofAttached(run_id, step, shard, system.decode("ascii"), circuit, proof, *paths)
 
 
+def _proof_claimed(data: bytes) -> ProofClaimed:
+    step, at = _step_number(data)
+    shard, at = _count(data, at)
+    if shard >= MAX_SHARDS or len(data) != at + 64:
+        raise _Other
+    return ProofClaimed(data[HEADER_BYTES : HEADER_BYTES + 32], step, shard, data[at : at + 32], data[at + 32 :])
+
+
 def _step_proven(data: bytes) -> StepProven:
     step, at = _step_number(data)
     if len(data) != at + _IDS.size:
@@ -199,5 +209,5 @@ def _step_proven(data: bytes) -> StepProven:
 
 
 _READERS: dict[bytes, Callable[[bytes], Event]] = {
-    _STEP: _step_committed, _PROOF: _proof_attached, _PROVEN: _step_proven,
+    _STEP: _step_committed, _PROOF: _proof_attached, _CLAIM: _proof_claimed, _PROVEN: _step_proven,
 }  # fmt: skip

@@ -22,6 +22,7 @@ from schemas.events import (
     Hyper,
     Message,
     ProofAttached,
+    ProofClaimed,
     Role,
     RunClosed,
     RunFinished,
@@ -274,6 +275,7 @@ RULES: Mapping[type[Message], Mapping[str, Rule]] = {
         **_PATHS,
         **_CARRY_PATHS,
     },
+    ProofClaimed: {"run_id": ID, "step": STEP, "shard": SHARD, "proof": ID, "replaces": ID},
     RunOpened: {"run_id": ID},
     StepRecorded: {"run_id": ID, "step": STEP, "event_id": ID},
     StepProven: {

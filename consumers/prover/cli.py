@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import secrets
 import signal
 import sys
@@ -14,6 +15,8 @@ from consumers.prover.answered import Answered
 from consumers.prover.crew import run_crew
 from consumers.prover.draws import Draws
 from consumers.prover.memory import available, peak, workers
+from consumers.prover.outbox import Outbox
+from consumers.prover.publisher import Publisher
 from consumers.prover.worker import DRAW_LIMIT, Worker
 from consumers.steps_view import StepsView
 from schemas.events import Role
@@ -36,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line of ``zk-prove``."""
     p = command_parser(
         "zk-prove",
-        "Take encrypted witnesses, prove each, publish the proofs. Several provers share one consumer group.",
+        "Take encrypted witnesses, prove each, publish the proofs. Several provers share one consumer group. Of one "
+        "witness only one proof is published, whatever the group: the one that was claimed first.",
         _EPILOG,
     )
     add_common(p)
@@ -71,7 +75,22 @@ def parser() -> argparse.ArgumentParser:
         help="pass over witnesses whose circuit or data key is not in this home, instead of ending: for a group of "
         "your own on a log that others train on, too",
     )
+    p.add_argument(
+        "--instead-of",
+        action="append",
+        default=[],
+        type=_key_id,
+        metavar="KEY",
+        help="prove what the prover with this key id has claimed and never published. Only if its home is gone for "
+        "good: should it publish after all, two proofs of one witness are known; may be repeated",
+    )
     return p
+
+
+def _key_id(text: str) -> bytes:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError(f"expected a key id, 64 hexadecimal digits, got {text[:80]!r}")
+    return bytes.fromhex(text)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -105,16 +124,20 @@ def _run(args: argparse.Namespace) -> int:
             circuits = CircuitStore(home.path, policy.circuits)
             answered, partitions = Answered(log, view), log.partitions("witness")
             draws = Draws(log, view, policy, report)
+            outbox = Outbox(home.claimed_proofs)
+            publisher = Publisher(log, view, answered, outbox, producer, key, args.instead_of)
             worker = Worker(
-                home, circuits, view, answered, group, producer, key, limits, partitions, report, args.skip_foreign,
-                draws, args.draw_limit,
+                home, circuits, view, answered, publisher, group, producer, key, limits, partitions, report,
+                args.skip_foreign, draws, args.draw_limit,
             )  # fmt: skip
             report(f"proving from {log.url} as {key.key_id.hex()[:12]}", key_id=key.key_id.hex())
+            publisher.resume(home, report)
             idle = Idle(args.idle_exit)
             while not idle.over:
                 if worker.run_once(timeout=0.5):
                     idle.worked()
             answered.close()
+            publisher.close()
             draws.close()
         view.close()
     report(f"{worker.proven} proofs published", proven=worker.proven)
@@ -128,6 +151,7 @@ def _member(args: argparse.Namespace, number: int) -> list[str]:
         if getattr(args, option) is not None:
             words += [f"--{option.replace('_', '-')}", str(getattr(args, option))]
     words += ["--json"] * args.json + ["--skip-foreign"] * args.skip_foreign
+    words += [word for key_id in args.instead_of for word in ("--instead-of", key_id.hex())]
     return [*words, "--name", f"{args.name}-{number}"] if args.name else words
 
 

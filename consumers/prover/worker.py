@@ -4,7 +4,8 @@ What is wrong with a message goes to the dead letters, and its offset with it. W
 is missing, a limit too tight) ends the prover and consumes nothing: another one can still do the work.
 
 A sampled run's witness is proven if its shard is drawn, and only consumed if it is not. While nobody knows, it is held,
-and its partition with it: the others go on, since what it waits for may be a proof of one of theirs.
+and its partition with it: the others go on, since what it waits for may be a proof of one of theirs. In the same way a
+witness is held whose proof another prover has claimed (:mod:`.publisher`), until that proof is there.
 """
 
 from __future__ import annotations
@@ -15,23 +16,29 @@ from dataclasses import dataclass, field, replace
 from consumers.dead_letters import dead_letter
 from consumers.options import Reporter
 from consumers.prover.answered import Answered
-from consumers.prover.check import check_witness, public_of
+from consumers.prover.check import public_of
+from consumers.prover.claims import Claim, ClaimedError, Turn
 from consumers.prover.draws import Draws
+from consumers.prover.opening import open_witness
+from consumers.prover.proving import Proving
+from consumers.prover.publisher import Publisher
 from consumers.steps_view import StepsView
 from ledger.chain import RunChain
-from schemas.events import ProofAttached, Role, RunStarted, WitnessShard
-from schemas.signing import Opened, seal
-from schemas.topics import witness_partition
-from zk_autograd.errors import EventLogError, ProofSystemError, UsageError, VerificationError, ZkAutogradError
+from schemas.events import Role, RunStarted, WitnessShard
+from schemas.signing import Opened
+from zk_autograd.errors import (
+    EventLogError,
+    ProofSystemError,
+    StorageError,
+    UsageError,
+    VerificationError,
+    ZkAutogradError,
+)
 from zk_autograd.eventlog.base import Group, PartitionLostError, Producer, Record, TopicPartition
 from zk_autograd.home import Home
-from zk_autograd.proofs import proof_system
-from zk_autograd.proofs.base import Circuit, Committer, Limits
+from zk_autograd.proofs.base import Circuit, Limits
 from zk_autograd.proofs.store import CircuitStore
 from zk_autograd.tee.keys import SigningKey, load_data_key
-
-ATTEMPTS = 2
-"""How often a proof is tried."""
 
 BATCH = 64
 """Of so many witnesses that are not drawn the offsets are committed at once, at most."""
@@ -39,14 +46,19 @@ BATCH = 64
 DRAW_LIMIT = 3600.0
 """Seconds without news of a sampled run after which its witnesses no longer keep others waiting."""
 
+CLAIM_LIMIT = 300.0
+"""Seconds after which a claimed proof that has not come no longer keeps others waiting: its prover has died."""
+
 
 @dataclass(frozen=True)
 class Held:
-    """A witness that waits for its draw, opened already."""
+    """A witness that waits for its draw, or since a point in time for the proof that another has claimed; opened."""
 
     record: Record
     opened: Opened[WitnessShard]
     start: RunStarted
+    claim: Claim | None = None
+    since: float = 0.0
 
 
 @dataclass
@@ -58,13 +70,15 @@ class Worker:
         skip_foreign: whether witnesses for which the circuit or the data key is not here are passed over.
         draws: what is drawn of sampled runs; None refuses their witnesses.
         draw_limit: seconds that a sampled run may go without news before its witnesses are given up.
-        held: the witnesses that wait for a draw, the first of each partition.
+        claim_limit: seconds that a claimed proof may take to be there before its witness is given up.
+        held: the witnesses that wait, the first of each partition.
     """
 
     home: Home
     circuits: CircuitStore
     view: StepsView
     answered: Answered
+    publisher: Publisher
     group: Group
     producer: Producer
     key: SigningKey
@@ -74,15 +88,20 @@ class Worker:
     skip_foreign: bool = False
     draws: Draws | None = None
     draw_limit: float = DRAW_LIMIT
+    claim_limit: float = CLAIM_LIMIT
     held: dict[TopicPartition, Held] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._committers: dict[bytes, Committer] = {}
+        self._proving = Proving(self.limits, self.group.keepalive, self.key, self.report)
         self._runs: set[bytes] = set()  # of which the start has been checked
-        # By run: since when there is no news, and how much there was.
+        # By run: since when there is no news of its draws, and how much there was.
         self._waiting: dict[bytes, tuple[float, int]] = {}
         self._passed: list[Record] = []  # not drawn, and not yet consumed; without their values
-        self.proven = 0
+
+    @property
+    def proven(self) -> int:
+        """How many proofs it has made."""
+        return self._proving.made
 
     def run_once(self, timeout: float) -> int:
         """Takes what it can of the records held, and the next one of other partitions; returns how many it took.
@@ -93,8 +112,8 @@ class Worker:
         taken = 0
         if self.held and self.draws is not None:
             self.draws.refresh()
-            for place, each in list(self.held.items()):
-                taken += self.held.get(place) is each and self._take(each.record, each)
+        for place, each in list(self.held.items()):
+            taken += self.held.get(place) is each and self._take(each.record, each)
         for record in self.group.poll(timeout=0.0 if taken else timeout, max_records=1, paused=self.held.keys()):
             if (record.topic, record.partition) in self.held:
                 # The partition was away and came back meanwhile: everything again, from what is committed.
@@ -106,7 +125,7 @@ class Worker:
         return taken
 
     def take(self, record: Record) -> bool:
-        """Proves one record, or publishes why not; False if it has to wait for its draw, and is held.
+        """Proves one record, or publishes why not; False if it has to wait, and is held.
 
         Raises:
             EventLogError: the log is gone; nothing was lost, the record will be delivered again.
@@ -116,8 +135,14 @@ class Worker:
 
     def _take(self, record: Record, held: Held | None) -> bool:
         out: list[tuple[str, bytes, bytes]] = []
+        answer = None
         try:
-            opened, start = (held.opened, held.start) if held else self._open(record)
+            if held:
+                opened, start = held.opened, held.start
+            else:
+                opened, started = open_witness(record, self.view, self.partitions)
+                self._check_start(started)
+                start = started.event
             # A prover that is restarted, or a witness that is played again, must not make a second proof of one
             # witness: it would cost time, and open the same columns at further points.
             drawn = self._drawn(opened, start)
@@ -130,12 +155,17 @@ class Worker:
                 if len(self._passed) >= BATCH:
                     self._commit([])
                 return True
-            if not self._proven(opened.event, start):
-                proof = self._prove(opened.event, start)
-                # Another group's prover may have been faster: a proof that nobody sees reveals nothing.
-                if not self._proven(opened.event, start):
-                    out.append(("proofs", opened.event.run_id, proof))
-        except EventLogError:
+            try:
+                answer = self._answer(opened.event, start)
+            except ClaimedError as claimed:
+                if held is None or held.claim != claimed.claim:
+                    self.report(f"waiting for {claimed}", run_id=opened.event.run_id.hex(), waiting=True)
+                    held = Held(record, opened, start, claimed.claim, time.monotonic())
+                elif (waited := time.monotonic() - held.since) >= self.claim_limit:
+                    raise VerificationError(claimed.advice(waited)) from None
+                self.held[record.topic, record.partition] = held
+                return False
+        except (EventLogError, StorageError):
             raise
         except ZkAutogradError as error:
             if isinstance(error, UsageError) and not self.skip_foreign:
@@ -152,11 +182,38 @@ class Worker:
             out.append(("dead-letters", record.topic.encode(), letter))
         self.held.pop((record.topic, record.partition), None)
         self._passed.append(record)
-        self._commit(out)
+        if answer is None:
+            self._commit(out)
+        elif self._commit([("proofs", answer[0].run_id, answer[1])]):
+            self.publisher.published(answer[0])
+        else:
+            # Its claim stands: no other prover may publish another.
+            self.publisher.publish(*answer)
         return True
 
-    def _commit(self, out: list[tuple[str, bytes, bytes]]) -> None:
-        """Publishes what came of the last record, and consumes it with those that were passed over before."""
+    def _answer(self, event: WitnessShard, start: RunStarted) -> tuple[Turn, bytes] | None:
+        """The proof to publish, which is claimed; None if the witness has one.
+
+        Raises:
+            ClaimedError: another one is claimed.
+        """
+        if self._proven(event, start):
+            return None
+        circuit, public = self._circuit(event.circuit_id), self._public(event, start)
+        data_key = load_data_key(self.home.data_keys, start.data_key_id)
+        turn, proof = self.publisher.turn(event, circuit, public, data_key)
+        if proof is None:
+            proof = self._prove(event, start)
+            # Another group's prover may have been faster: a proof that nobody sees reveals nothing.
+            if self._proven(event, start):
+                return None
+        return turn, self.publisher.claim(turn, proof, data_key)
+
+    def _commit(self, out: list[tuple[str, bytes, bytes]]) -> bool:
+        """Publishes what came of the last record, and consumes it with those that were passed over before.
+
+        Nothing of it is done, and False returned, if the group has given one of their partitions to another prover.
+        """
         passed, self._passed = self._passed, []
         last = passed[-1]
         try:
@@ -165,9 +222,10 @@ class Worker:
                     transaction.send(topic, key, value)
                 transaction.consumed(self.group, passed)
         except PartitionLostError as error:
-            # The group gave a partition to another prover meanwhile; it will prove the record, we drop our work.
             self.report(f"lost {last.topic}/{last.partition}: {error}", lost=True, offset=last.offset)
             self._start_again()
+            return False
+        return True
 
     def _start_again(self) -> None:
         """From the committed offsets: what is held will be delivered again, to whom its partition belongs now."""
@@ -212,26 +270,6 @@ class Worker:
             )
         return None
 
-    def _open(self, record: Record) -> tuple[Opened[WitnessShard], RunStarted]:
-        """The witness, signed by its run's own key, in its own partition, and the run's start."""
-        opened: Opened[WitnessShard] = self.view.open("witness", record.value)  # type: ignore[assignment]
-        event, where = opened.event, f"witness of run {opened.event.run_id.hex()[:12]}"
-        if event.run_id not in self.view.runs:
-            self.view.refresh()
-        if event.run_id not in self.view.runs:
-            raise VerificationError(f"{where}: no such run has started")
-        start = self.view.runs[event.run_id]
-        if start.key_id != opened.key_id:
-            raise VerificationError(f"{where}: signed by another key than the run's start")
-        expected = witness_partition(event.step, event.shard, start.event.shards, self.partitions)
-        if record.partition != expected:
-            raise VerificationError(
-                f"{where}, step {event.step}, shard {event.shard}: expected in partition {expected}, "
-                f"got it in {record.partition}: a copy"
-            )
-        self._check_start(start)
-        return opened, start.event
-
     def _check_start(self, start: Opened[RunStarted]) -> None:
         """As the ledger does: a run that it has refused gets no entry and no draw, and must not be waited for."""
         if start.event_id not in self._runs:
@@ -241,10 +279,12 @@ class Worker:
     def _proven(self, event: WitnessShard, start: RunStarted) -> bool:
         if not self.answered.has(event.run_id, event.step, event.shard):
             return False
-        circuit = self._circuit(event.circuit_id)
-        st = circuit.statement
+        return self.answered.proven(event, self._circuit(event.circuit_id), self._public(event, start))
+
+    def _public(self, event: WitnessShard, start: RunStarted) -> tuple[int, ...]:
+        st = self._circuit(event.circuit_id).statement
         public = public_of(event, start, st)
-        return self.answered.proven(event, circuit, tuple(public[name] for name in st.inputs))
+        return tuple(public[name] for name in st.inputs)
 
     def _circuit(self, circuit_id: bytes) -> Circuit:
         if not self.circuits.allows(circuit_id):
@@ -255,42 +295,5 @@ class Worker:
             raise UsageError(str(error)) from None
 
     def _prove(self, event: WitnessShard, start: RunStarted) -> bytes:
-        circuit = self._circuit(event.circuit_id)
         data_key = load_data_key(self.home.data_keys, start.data_key_id)
-        columns = check_witness(event, start, circuit, self._committer(circuit), data_key)
-        self.group.keepalive()
-        began = time.monotonic()
-        with self.report.busy(f"proving step {event.step} shard {event.shard}"):
-            proof = self._attempt(circuit, columns)
-        seconds = time.monotonic() - began
-        self.proven += 1
-        self.report(
-            f"proved run {event.run_id.hex()[:12]} step {event.step} shard {event.shard} in {seconds:.1f} s "
-            f"({circuit.shard / seconds:.0f} parameters/s)",
-            run_id=event.run_id.hex(), step=event.step, shard=event.shard, seconds=seconds,
-        )  # fmt: skip
-        return seal("proofs", _attached(event, circuit, proof), self.key)
-
-    def _attempt(self, circuit: Circuit, columns: object) -> bytes:
-        system = proof_system(circuit.system)
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return system.prove(circuit, columns, self.limits, self.group.keepalive)  # type: ignore[arg-type]
-            except ProofSystemError as error:
-                if attempt == ATTEMPTS:
-                    raise
-                self.report(f"attempt {attempt} failed, trying again: {error}", attempt=attempt)
-        raise AssertionError("unreachable")
-
-    def _committer(self, circuit: Circuit) -> Committer:
-        if circuit.id not in self._committers:
-            self._committers[circuit.id] = proof_system(circuit.system).committer(circuit)
-        return self._committers[circuit.id]
-
-
-def _attached(event: WitnessShard, circuit: Circuit, proof: bytes) -> ProofAttached:
-    return ProofAttached(
-        run_id=event.run_id, step=event.step, shard=event.shard, proof_system=circuit.system, circuit_id=circuit.id,
-        proof=proof, pre_path=event.pre_path, post_path=event.post_path, work_path=event.work_path,
-        carry_in_path=event.carry_in_path, carry_out_path=event.carry_out_path,
-    )  # fmt: skip
+        return self._proving.prove(event, start, self._circuit(event.circuit_id), data_key)

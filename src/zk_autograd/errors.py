@@ -44,7 +44,7 @@ class AnchorError(ZkAutogradError):
 
 
 class StorageError(ZkAutogradError):
-    """The place of the log's tiles cannot be read or written, or holds something else than it should."""
+    """A place on the disk or in a bucket cannot be read or written, or holds something else than it should."""
 
 
 class WitnessError(ZkAutogradError):

@@ -35,6 +35,10 @@ class Home:
     def runs(self) -> Path:
         return self.path / "runs"
 
+    @property
+    def claimed_proofs(self) -> Path:
+        return self.path / "claimed"
+
     def signing_key(self, role: str, name: str = "") -> SigningKey:
         """The signing key of a role (and instance), made at first use."""
         suffix = f"-{name}" if name else ""

@@ -10,12 +10,13 @@ import pytest
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Verdict
 from schemas.events import RunFinished, StepCommitted
+from tests.support.claims import scene
 from tests.support.forge import Case, Story, explain, violated
 from tests.support.sampled import sampled_case, sampled_run
 from tests.support.sound_run import STEPS, SoundRun, commitments, hot_public, sound_run
 from zk_autograd.fixed_point import Format
 
-__all__ = ["sampled_case", "sampled_run", "sound_run"]
+__all__ = ["sampled_case", "sampled_run", "scene", "sound_run"]
 
 
 @pytest.fixture(scope="session")

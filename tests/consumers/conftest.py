@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from consumers.audit.proofs import Verdict
+from tests.support.claims import scene
 from tests.support.forge import Case
 from tests.support.sampled import sampled_case, sampled_run
 from tests.support.sound_run import SoundRun, sound_run
 
-__all__ = ["sampled_case", "sampled_run", "sound_run"]
+__all__ = ["sampled_case", "sampled_run", "scene", "sound_run"]
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ import pytest
 from consumers.options import Reporter
 from consumers.prover.answered import Answered
 from consumers.prover.draws import Draws
+from consumers.prover.outbox import Outbox
+from consumers.prover.publisher import Publisher
 from consumers.prover.worker import Worker
 from consumers.steps_view import StepsView
 from ledger.chain import MAX_SAMPLED
@@ -46,13 +48,15 @@ class Bench:
         view = StepsView(self.log, chosen)
         view.refresh()
         answered, draws = Answered(self.log, view), Draws(self.log, view, chosen, Reporter(True))
-        for each in (view, answered, draws):
+        producer = self._stack.enter_context(self.log.producer(f"prover-{group}-{name}"))
+        key, outbox = self.case.insider.key("proofs"), Outbox(self.case.log.path.with_name("claimed"))
+        publisher = Publisher(self.log, view, answered, outbox, producer, key)
+        for each in (view, answered, draws, publisher):
             self._stack.callback(each.close)
         return Worker(
-            home, CircuitStore(home.path, chosen.circuits), view, answered,
-            self._stack.enter_context(self.log.group(group, ["witness"])),
-            self._stack.enter_context(self.log.producer(f"prover-{group}-{name}")),
-            self.case.insider.key("proofs"), Limits(), self.log.partitions("witness"), Reporter(True),
+            home, CircuitStore(home.path, chosen.circuits), view, answered, publisher,
+            self._stack.enter_context(self.log.group(group, ["witness"])), producer, key, Limits(),
+            self.log.partitions("witness"), Reporter(True),
             draws=draws, draw_limit=draw_limit,
         )  # fmt: skip
 
@@ -97,6 +101,7 @@ def test_only_drawn_shards_would_be_proven(bench: Bench, monkeypatch: pytest.Mon
     drawn = sorted((p.step, p.shard) for p in proofs(bench.case))
     told = Teller(bench.case)
     without(bench.case, "proofs")
+    without(bench.case, "claims")
 
     def prove(self: Worker, event: object, start: object) -> bytes:
         begun.append((event.step, event.shard))  # type: ignore[attr-defined]
@@ -316,7 +321,7 @@ def test_runs_that_are_proven_whole_read_neither_ledger_nor_anchors(
     monkeypatch.setattr(type(bench.log), "reader", reader)
     worker = bench.worker()
     assert bench.run(worker) == 3
-    assert set(opened) == {"steps", "proofs"}
+    assert set(opened) == {"steps", "claims", "proofs"}
 
 
 def test_of_many_draws_a_few_are_remembered_and_all_can_be_made_again() -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from consumers.options import Reporter
 from consumers.prover.answered import Answered
+from consumers.prover.outbox import Outbox
+from consumers.prover.publisher import Publisher
 from consumers.prover.worker import Worker
 from consumers.steps_view import StepsView
-from schemas.events import DeadLetter, ProofAttached, Role, RunStarted, WitnessShard
+from schemas.events import DeadLetter, ProofAttached, ProofClaimed, Role, RunStarted, WitnessShard
 from schemas.signing import decode_unverified, seal
 from schemas.topics import witness_partition
 from schemas.wire import open_event_log
@@ -25,7 +27,7 @@ from zk_autograd.home import Home
 from zk_autograd.proofs import proof_system
 from zk_autograd.proofs.base import Limits
 from zk_autograd.proofs.store import CircuitStore
-from zk_autograd.tee.keys import new_signing_key
+from zk_autograd.tee.keys import SigningKey, new_signing_key
 
 OWN = witness_partition(2, 1, 2, 8)
 """Where the witness of step 2, shard 1 belongs."""
@@ -42,8 +44,9 @@ class Bench:
 
     def worker(
         self, home: Home | None = None, limits: Limits | None = None, name: str = "b", group_name: str = "zk-prove",
-        skip_foreign: bool = False,
+        skip_foreign: bool = False, instead_of: tuple[bytes, ...] = (), key: SigningKey | None = None,
     ) -> tuple[Worker, Group]:  # fmt: skip
+        """A prover under the home's key or another, with an outbox of its own."""
         sound = home or self.case.sound.home
         policy = self.case.sound.home.policy()
         view = StepsView(self._log, policy)
@@ -51,15 +54,21 @@ class Bench:
         circuits = CircuitStore(self.case.sound.home.path, policy.circuits)
         producer = self._stack.enter_context(self._log.producer(f"zk-prove-{name}"))
         group = self._stack.enter_context(self._log.group(group_name, ["witness"]))
-        key = self.case.insider.key("proofs")
+        key = key or self.case.insider.key("proofs")
         answered = Answered(self._log, view)
         self._stack.callback(answered.close)
         partitions = self._log.partitions("witness")
+        publisher = Publisher(self._log, view, answered, self.outbox(name), producer, key, instead_of)
+        self._stack.callback(publisher.close)
         worker = Worker(
-            sound, circuits, view, answered, group, producer, key, limits or Limits(), partitions, Reporter(True),
-            skip_foreign,
+            sound, circuits, view, answered, publisher, group, producer, key, limits or Limits(), partitions,
+            Reporter(True), skip_foreign,
         )  # fmt: skip
         return worker, group
+
+    def outbox(self, name: str) -> Outbox:
+        """Where the prover of this name keeps what it has claimed."""
+        return Outbox(self.log.path.with_name(f"claimed-{name}"))
 
     def run(self, worker: Worker, group: Group) -> None:
         while records := group.poll(timeout=0.1, max_records=1):
@@ -68,6 +77,10 @@ class Bench:
     def letters(self) -> list[DeadLetter]:
         events = [o.event for _, o in self.log.opened("dead-letters")]
         return [e for e in events if isinstance(e, DeadLetter)]
+
+    def claims(self) -> list[ProofClaimed]:
+        events = [o.event for _, o in self.log.opened("claims")]
+        return [e for e in events if isinstance(e, ProofClaimed)]
 
     def proofs(self) -> list[ProofAttached]:
         events = [o.event for _, o in self.log.opened("proofs")]

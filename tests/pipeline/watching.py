@@ -30,7 +30,7 @@ from schemas.wire import open_event_log
 from zk_autograd.eventlog.base import Record
 from zk_autograd.eventlog.kafka_config import KafkaConfig
 
-PUBLIC = ["steps", "proofs", "ledger", "checkpoints", "anchors", "dead-letters"]
+PUBLIC = ["steps", "claims", "proofs", "ledger", "checkpoints", "anchors", "dead-letters"]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.events import EvidenceClass, ProofAttached, Role, RunOpened, RunStarted, StepCommitted
+from schemas.events import EvidenceClass, ProofAttached, ProofClaimed, Role, RunOpened, RunStarted, StepCommitted
 from schemas.keyring import KeyRing, Known
 from schemas.signing import decode_unverified, seal
 from tests.support.events import SAMPLES, KeySigner, sample
@@ -22,11 +22,12 @@ def ring() -> KeyRing:
 
 
 @pytest.mark.parametrize("role", [*Role, None])
-@pytest.mark.parametrize("kind", [StepCommitted, ProofAttached, RunOpened])
+@pytest.mark.parametrize("kind", [StepCommitted, ProofAttached, ProofClaimed, RunOpened])
 def test_decoded_or_not_only_the_topics_role_may_sign(role: Role | None, kind: type) -> None:
     topic, may = {
         StepCommitted: ("steps", Role.TRAINER),
         ProofAttached: ("proofs", Role.PROVER),
+        ProofClaimed: ("claims", Role.PROVER),
         RunOpened: ("ledger", Role.LEDGER),
     }[kind]
     key = KeySigner("stranger") if role is None else SIGNERS[role]

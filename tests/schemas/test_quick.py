@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from schemas import quick
 from schemas.codec import decode, encode
-from schemas.events import Event, ProofAttached, Signed, StepCommitted, StepProven
+from schemas.events import Event, ProofAttached, ProofClaimed, Signed, StepCommitted, StepProven
 from schemas.signing import decode_unverified
 from tests.fuzz_codec import CAP, MESSAGES, make_case, mutate
 from tests.support.events import STRATEGIES, any_event, sample
 from zk_autograd.errors import DecodeError
 
-KINDS = (StepCommitted, ProofAttached, StepProven)
+KINDS = (StepCommitted, ProofAttached, ProofClaimed, StepProven)
 
 
 def agree(data: bytes) -> None:

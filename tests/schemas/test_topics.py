@@ -34,6 +34,7 @@ def test_partitions_retention_and_caps_are_the_agreed_ones() -> None:
         "steps": (4, -1, 720_000),
         "witness": (8, 24 * HOUR, 900_000),
         "proofs": (4, -1, 65_536),
+        "claims": (1, -1, 4_096),
         "ledger": (1, -1, 4_096),
         "checkpoints": (1, -1, 65_536),
         "anchors": (1, -1, 65_536),

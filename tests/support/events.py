@@ -22,6 +22,7 @@ from schemas.events import (
     Group,
     Hyper,
     ProofAttached,
+    ProofClaimed,
     Role,
     RunClosed,
     RunFinished,
@@ -145,6 +146,7 @@ SAMPLES: dict[type[Event], Event] = {
             carry_in_path=_PATH,
             carry_out_path=_PATH,
         ),
+        ProofClaimed(digest("run"), 1, 3, digest("proof event"), digest("claim")),
         RunOpened(digest("run")),
         StepRecorded(digest("run"), 1, digest("step 1")),
         StepProven(
@@ -321,6 +323,7 @@ STRATEGIES: dict[type[Event], st.SearchStrategy[Event]] = {
         carry_in_path=paths,
         carry_out_path=paths,
     ),
+    ProofClaimed: st.builds(ProofClaimed, run_id=ids, step=steps, shard=shards, proof=ids, replaces=ids),
     RunOpened: st.builds(RunOpened, run_id=ids),
     StepRecorded: st.builds(StepRecorded, run_id=ids, step=steps, event_id=ids),
     StepProven: st.builds(

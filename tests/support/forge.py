@@ -70,6 +70,7 @@ Slot: TypeAlias = tuple[int, int]
 SIGNER = {
     "steps": ("TRAINER", ""),
     "proofs": ("PROVER", "a"),
+    "claims": ("PROVER", "a"),
     "ledger": ("LEDGER", ""),
     "checkpoints": ("LEDGER", ""),
     "anchors": ("ANCHOR", ""),

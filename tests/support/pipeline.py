@@ -22,6 +22,8 @@ from consumers.ledger.runner import LedgerRunner
 from consumers.options import Reporter, announce
 from consumers.prover.answered import Answered
 from consumers.prover.draws import Draws
+from consumers.prover.outbox import Outbox
+from consumers.prover.publisher import Publisher
 from consumers.prover.worker import Worker
 from consumers.steps_view import StepsView
 from consumers.verifying import Verifiers
@@ -158,15 +160,17 @@ class Pipeline:
             with log.producer(f"zk-prove-{name}") as producer, log.group("zk-prove", ["witness"]) as group:
                 answered, partitions = Answered(log, view), log.partitions("witness")
                 draws = Draws(log, view, self.home.policy(), Reporter(True))
+                publisher = Publisher(log, view, answered, Outbox(self.home.claimed_proofs), producer, key)
                 worker = Worker(
-                    self.home, circuits, view, answered, group, producer, key, Limits(), partitions, Reporter(True),
-                    draws=draws,
+                    self.home, circuits, view, answered, publisher, group, producer, key, Limits(), partitions,
+                    Reporter(True), draws=draws,
                 )  # fmt: skip
                 taken, held = 0, -1
                 # Until nothing was taken and nothing more is held back than before.
                 while taken < limit and ((took := worker.run_once(timeout=0.5)) or held != len(worker.held)):
                     taken, held = taken + took, len(worker.held)
                 answered.close()
+                publisher.close()
                 draws.close()
             view.close()
         return worker.proven
