@@ -27,7 +27,7 @@ from consumers.audit.collected import Collected
 from consumers.audit.kept_chain import KeptSteps
 from consumers.audit.log_checks import check_checkpoints, check_ledger
 from consumers.audit.outcome import Audit
-from consumers.audit.rates import rates, rates_in_words
+from consumers.audit.rates import Rates, rates_in_words
 from consumers.audit.sampled import check_records, check_terms, sampling_of
 from consumers.audit.spot import Spot
 from consumers.audit.statistics import Gradients
@@ -149,7 +149,7 @@ def _chain(out: Audit, found: Collected, workers: Workers) -> None:
     if chain is None:
         return
     chain.steps = steps = KeptSteps(found.chain)
-    gradients = Gradients(chain.start)
+    gradients, rates = Gradients(chain.start), Rates(chain)
     for place, (opened, follows) in enumerate(_held(found, chain, workers)):
         try:
             chain.check_link(opened)
@@ -165,13 +165,15 @@ def _chain(out: Audit, found: Collected, workers: Workers) -> None:
             gradients.add(opened.event)
         steps.place = place
         chain.append(opened)
+        if isinstance(opened.event, StepCommitted):
+            rates.add(opened.event)
     out.gradients = gradients.facts()
     if not chain.steps:
         out.unchecked(3, "no step was committed yet")
         return
     state = "finished" if chain.finished else "still open"
     out.checks[3].detail = f"{len(chain.steps)} steps, {state}"
-    out.rates = rates(chain)
+    out.rates = rates.facts()
     out.checks[4].detail = rates_in_words(out.rates)
 
 

@@ -171,12 +171,14 @@ class Entries(Sealed[Entry]):
         tree: over them.
         own: the leaves of the run's entries; ``own_steps``: the step that each proves, 0 if it is another kind;
             ``own_digests``: what it says of the step's proofs.
+        recorded: those of them that record a sampled step.
     """
 
     def __init__(self, run_id: bytes) -> None:
         super().__init__("ledger")
         self.tree = SpilledTree()
         self.own, self.own_steps, self.own_digests = array("q"), array("q"), Rows(32)
+        self.recorded = array("q")
         self._run_id = run_id
         self._runs: dict[bytes, dict[type[Entry], int]] = {}
         self._seen: Ids | None = None
@@ -204,6 +206,8 @@ class Entries(Sealed[Entry]):
             step, digest = (entry.step, entry.proofs_digest) if isinstance(entry, StepProven) else (0, bytes(32))
             self.own_steps.append(step)
             self.own_digests.append(digest)
+            if isinstance(entry, StepRecorded):
+                self.recorded.append(len(self))
         self.append(value)
         self.tree.append(opened.body)
 
