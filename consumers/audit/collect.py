@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain
-from typing import cast
+from typing import TypeAlias, cast
 
 from consumers.audit.collected import Collected
 from consumers.audit.reading import Item, Topics, chunks, open_topics
@@ -41,6 +41,8 @@ from zk_autograd.policy import CLASSES, Policy
 
 LEDGER_INPUTS = ("steps", "proofs")
 """What the ledger reads, and so may refuse."""
+
+_Linked: TypeAlias = StepCommitted | RunFinished
 
 _INTRODUCTION = SCHEMAS[EnclaveAttested].header
 """Stands near the beginning of every introduction, behind the envelope's own header and a length."""
@@ -127,7 +129,7 @@ def _steps(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
     for item, opened in judge.judged("steps", records):
         if not isinstance(opened, Opened):
             found.refuse(item, opened)
-        elif isinstance(opened.event, StepCommitted | RunFinished):
+        elif isinstance(opened.event, _Linked):
             found.chain.add(opened, item.value, item.partition, item.offset)
         elif isinstance(opened.event, RunStarted):
             found.runs[opened.event_id] = opened.event.name

@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from schemas.events import EpochClosed, Event, ProofAttached, StepProven, StepRe
 from schemas.signing import Opened, decode_unverified, event_id
 
 E = TypeVar("E", bound=Event)
+
+_OfStep: TypeAlias = StepProven | StepRecorded
 
 _AT_HAND = 64
 Order = npt.NDArray[np.int64]
@@ -54,12 +56,12 @@ class Sealed(Generic[E]):
     def _reopened(self, index: int) -> Opened[E]:
         """What was opened before: the topic may carry it, and only the bytes have to be taken apart again."""
         value = self._spool[index]
-        wrapped = quick.envelope(value)
-        event = quick.event(wrapped.body) if wrapped is not None else None
-        if wrapped is None or event is None:
+        parts = quick.parts(value)
+        event = quick.event(parts[0]) if parts is not None else None
+        if parts is None or event is None:
             return decode_unverified(self.topic, value)  # type: ignore[return-value]
-        name = self.event_id(index) or event_id(wrapped.body)
-        return Opened(event, name, wrapped.key_id, wrapped.body, wrapped.signature)  # type: ignore[arg-type]
+        body, key, signature = parts
+        return Opened(event, self.event_id(index) or event_id(body), key, body, signature)  # type: ignore[arg-type]
 
     def event_id(self, index: int) -> bytes:  # noqa: ARG002
         """The event's id, where it is kept; else nothing."""
@@ -225,6 +227,6 @@ class Entries(Sealed[Entry]):
 
 
 def _number(entry: Entry) -> int:
-    if isinstance(entry, StepProven | StepRecorded):
+    if isinstance(entry, _OfStep):
         return entry.step
     return entry.epoch if isinstance(entry, EpochClosed) else 1

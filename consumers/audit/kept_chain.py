@@ -85,13 +85,14 @@ class ChainEvents(Sequence[Opened[StepCommitted | RunFinished]]):
 class KeptSteps(Steps):
     """The steps of a chain: what every proof and entry is held to in rows of its own, the rest in their events."""
 
-    __slots__ = ("_events", "_ids", "_places", "_public", "_rows", "place")
+    __slots__ = ("_at", "_count", "_events", "_ids", "_places", "_public", "_row_at", "_rows", "place")
 
     def __init__(self, events: ChainEvents) -> None:
         self.forgotten, self.roots = 0, {}
         self._events, self._places = events, Rows(8)
         self._rows, self._public = Rows(128), Spool()
         self._ids: Ids | None = None
+        self._count, self._at, self._row_at = 0, 0, b""  # the row that was read last
         self.place = 0
         """Of the event that is appended next, among the events."""
 
@@ -101,7 +102,7 @@ class KeptSteps(Steps):
         return list(self)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return self._count
 
     def __getitem__(self, index: int) -> Opened[StepCommitted]:
         at = index + len(self) if index < 0 else index
@@ -112,6 +113,7 @@ class KeptSteps(Steps):
     def append(self, opened: Opened[StepCommitted]) -> None:
         """Takes the next step, which is the event at :attr:`place`."""
         event = opened.event
+        self._count += 1
         self._places.append(self.place.to_bytes(8, "big"))
         self._rows.append(opened.event_id + event.state_root + event.work_root + event.carry_root)
         self._public.append(pack(f"<{len(event.public)}q", *event.public))
@@ -144,14 +146,19 @@ class KeptSteps(Steps):
 
     def public(self, step: int, first: int, count: int) -> tuple[int, ...]:
         """Some of the public integers of a step; those that it has not are left out."""
-        self._row(step)
+        self._check(step)
         packed = self._public[step - 1][8 * first : 8 * (first + count)]
         return unpack(f"<{len(packed) // 8}q", packed)
 
     def _row(self, step: int) -> bytes:
-        if not 1 <= step <= len(self):
-            raise UsageError(f"step {step}: expected one of 1 to {len(self)}")
-        return self._rows[step - 1]
+        if step != self._at:
+            self._check(step)
+            self._at, self._row_at = step, self._rows[step - 1]
+        return self._row_at
+
+    def _check(self, step: int) -> None:
+        if not 1 <= step <= self._count:
+            raise UsageError(f"step {step}: expected one of 1 to {self._count}")
 
     def forget(self, count: int, epoch_steps: int) -> None:  # noqa: ARG002
         """An audit forgets nothing."""

@@ -20,6 +20,9 @@ from schemas.signing import Opened, decode_unverified
 from zk_autograd.errors import DecodeError
 from zk_autograd.eventlog.base import EventLog, Record
 
+OfRun: TypeAlias = StepCommitted | RunFinished | ProofAttached
+"""Events that name the run that they are of."""
+
 Place: TypeAlias = tuple[str, int, int, bytes]
 """Topic, partition, offset, and SHA-256 of the value."""
 
@@ -117,4 +120,4 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Item]]:
 def of_another(item: Item, run_id: bytes) -> bool:
     """Whether it is a step, an end or a proof of another run."""
     event = item.claimed.event if item.claimed else None
-    return isinstance(event, StepCommitted | RunFinished | ProofAttached) and event.run_id != run_id
+    return isinstance(event, OfRun) and event.run_id != run_id

@@ -23,7 +23,6 @@ from consumers.audit.kept import Entries
 from consumers.audit.reading import Item, chunks, of_another
 from consumers.audit.workers import Later, Signature, Workers
 from ledger.entries import Entry
-from ledger.frontier import Frontier
 from schemas.events import EnclaveAttested, Event, ProofAttached, RunFinished, StepCommitted
 from schemas.keyring import KeyRing
 from schemas.signing import Opened, open_introduction
@@ -35,6 +34,9 @@ Refusal: TypeAlias = DecodeError | VerificationError
 Judged: TypeAlias = tuple[Item, Opened[Event] | Refusal]
 Root: TypeAlias = tuple[bytes, bytes]
 """A tree's root, and the key that signed a checkpoint with it."""
+
+_Linked: TypeAlias = StepCommitted | RunFinished
+"""What names the event before it."""
 
 _SPAN = 32_768
 """Most entries that wait for their checkpoint; longer ones are held to their own signatures."""
@@ -122,7 +124,7 @@ class Judge:
             return False
         if isinstance(claimed.event, ProofAttached):
             return True  # until by_entries has looked
-        return isinstance(claimed.event, StepCommitted | RunFinished) and (claimed.key_id, claimed.event_id) in named
+        return isinstance(claimed.event, _Linked) and (claimed.key_id, claimed.event_id) in named
 
     def _end(
         self, topic: str, chunk: list[Item], known: list[_Known], later: Later[list[bool]]
@@ -154,7 +156,7 @@ def _claimed(item: Item) -> Opened[Event]:
 
 
 def _names(claimed: Opened[Event], named: set[tuple[bytes, bytes]]) -> None:
-    if isinstance(claimed.event, StepCommitted | RunFinished):
+    if isinstance(claimed.event, _Linked):
         named.add((claimed.key_id, claimed.event.previous))
 
 
@@ -176,7 +178,6 @@ class ByCheckpoints:
         self._judge, self._entries, self._roots = judge, entries, roots
         self._sizes = sorted(roots)
         self._taken, self._refused, self._repeated = taken, refused, repeated
-        self._frontier = Frontier()
         self._pending: list[Item] = []
         self._fresh: dict[bytes, Opened[Entry]] = {}
 
@@ -203,7 +204,7 @@ class ByCheckpoints:
             self.finish()
 
     def _settle(self, roots: list[Root]) -> None:
-        whole = Frontier(self._frontier.size, self._frontier.subtrees)
+        whole = self._entries.tree.frontier()
         for opened in self._fresh.values():
             whole.append(opened.body)
         keys = {opened.key_id for opened in self._fresh.values()}
@@ -216,7 +217,7 @@ class ByCheckpoints:
                 self._taken(item, self._fresh.pop(name))
             else:
                 self._repeated(item)
-        self._frontier, self._pending, self._fresh = whole, [], {}
+        self._pending, self._fresh = [], {}
 
     def finish(self) -> None:
         """Holds what waits to its own signatures."""
@@ -230,5 +231,4 @@ class ByCheckpoints:
             if self._entries.has(opened):
                 self._repeated(item)
             else:
-                self._frontier.append(opened.body)
                 self._taken(item, opened)

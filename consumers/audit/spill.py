@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from ledger.frontier import Frontier
 from ledger.tree import GrowingTree
 from zk_autograd.errors import UsageError
 from zk_autograd.merkle import HASH_BYTES, leaf_hash, node_hash
@@ -131,11 +132,8 @@ class Spool:
             self._tail = bytearray()
 
     def __getitem__(self, index: int) -> bytes:
-        if index == self._next:
-            start = self._start
-        else:
-            start = int.from_bytes(self._ends[index - 1], "big") if index else 0
-        end = int.from_bytes(self._ends[index], "big")
+        start = self._start if index == self._next else self._end(index - 1)
+        end = self._end(index)
         self._next, self._start = index + 1, end
         if start >= self._file.size:
             return bytes(self._tail[start - self._file.size : end - self._file.size])
@@ -143,6 +141,10 @@ class Spool:
         if at < 0 or end - self._window_at > len(self._window):
             self._window, self._window_at, at = self._file.read(start, max(_READ, end - start)), start, 0
         return self._window[at : at + end - start]
+
+    def _end(self, index: int) -> int:
+        """Where a string ends; one before the first: where that begins."""
+        return int.from_bytes(self._ends[index], "big") if index >= 0 else 0
 
 
 class SpilledTree(GrowingTree):
@@ -172,6 +174,10 @@ class SpilledTree(GrowingTree):
             self._levels[level].append(node)
         self._subtrees.append(node)
         return index
+
+    def frontier(self) -> Frontier:
+        """A tree of the same leaves, to be carried on by itself."""
+        return Frontier(self.size, self._subtrees)
 
     def node(self, level: int, index: int) -> bytes:
         """See :meth:`GrowingTree.node`."""

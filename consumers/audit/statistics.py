@@ -20,7 +20,7 @@ class Gradients:
         self._saturated += step.saturated
         self._underflow += step.underflow
         self._limited += step.limited
-        self._changes += any(step.shifts)
+        self._changes += bool(step.shifts) and any(step.shifts)
         if not self._worst or step.rounding > self._rounding:
             self._rounding, self._worst = step.rounding, step.step
 
