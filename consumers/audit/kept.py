@@ -110,14 +110,16 @@ class Proofs:
     def add(self, opened: Opened[ProofAttached], value: bytes, partition: int, offset: int) -> bool:
         """Takes a record; False if the same is there already, byte for byte."""
         slot = (opened.event.step, opened.event.shard)
-        if self._seen is None and slot <= self._last:
+        later = slot > self._last
+        if later:
+            self._last = slot
+        elif self._seen is None:
             self._seen = Ids()  # until now nothing could be there twice
             for index in range(len(self._steps)):
                 self._seen.add(_digest(self.sealed.value(index)))
         if self._seen is not None and not self._seen.add(_digest(value)):
             return False
-        self.ascending = self.ascending and slot > self._last
-        self._last = max(self._last, slot)
+        self.ascending = self.ascending and later
         self.ids.append(opened.event_id)
         self._steps.append(slot[0])
         self._shards.append(slot[1])

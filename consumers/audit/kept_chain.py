@@ -29,7 +29,7 @@ class ChainEvents(Sequence[Opened[StepCommitted | RunFinished]]):
     def __init__(self) -> None:
         self.sealed: Sealed[StepCommitted | RunFinished] = Sealed("steps")
         self._ranks, self.partitions, self.offsets = array("q"), array("i"), array("q")
-        self.order: Order | range = range(0)
+        self._kept: Order | None = None
         self.keys: set[bytes] = set()
 
     def add(self, opened: Opened[Event], value: bytes, partition: int, offset: int) -> None:
@@ -40,7 +40,11 @@ class ChainEvents(Sequence[Opened[StepCommitted | RunFinished]]):
         self.offsets.append(offset)
         self.keys.add(opened.key_id)
         self.sealed.append(value)
-        self.order = range(len(self._ranks))
+
+    @property
+    def order(self) -> Order | range:
+        """Places among those that came, of those that count, by number."""
+        return range(len(self._ranks)) if self._kept is None else self._kept
 
     @property
     def ascending(self) -> bool:
@@ -50,7 +54,7 @@ class ChainEvents(Sequence[Opened[StepCommitted | RunFinished]]):
 
     def keep(self, places: list[int], keys: set[bytes]) -> None:
         """Only these count, in this order; ``keys`` signed them."""
-        self.order, self.keys = np.array(places, np.int64), keys
+        self._kept, self.keys = np.array(places, np.int64), keys
 
     def sort(self) -> Iterator[tuple[int, bool]]:
         """By number, then as they stood; gives each event's place among those that came, and whether it has another

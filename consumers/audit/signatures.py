@@ -24,7 +24,7 @@ from consumers.audit.reading import Item, chunks, of_another
 from consumers.audit.workers import Later, Signature, Workers
 from ledger.entries import Entry
 from schemas.events import EnclaveAttested, Event, ProofAttached, RunFinished, StepCommitted
-from schemas.keyring import KeyRing
+from schemas.keyring import KeyRing, Known
 from schemas.signing import Opened, open_introduction
 from zk_autograd.errors import DecodeError, VerificationError
 
@@ -50,7 +50,7 @@ class _Mark(Enum):
     """By another of the chunk, if that one is accepted."""
 
 
-_Known: TypeAlias = "_Mark | Refusal | int"
+_Before: TypeAlias = "_Mark | Refusal | int"
 """A number is the place of the item's signature among the chunk's jobs."""
 
 
@@ -68,7 +68,7 @@ class Judge:
 
         Introductions that hold are left out.
         """
-        waiting: deque[tuple[list[Item], list[_Known], Later[list[bool]]]] = deque()
+        waiting: deque[tuple[list[Item], list[_Before], Later[list[bool]]]] = deque()
         for chunk in chunks(records):  # type: ignore[arg-type]
             known, jobs = self._begin(topic, chunk)
             waiting.append((chunk, known, self.workers.signatures(topic, jobs)))
@@ -85,27 +85,27 @@ class Judge:
         """
         return self.ring.open_decoded(topic, _claimed(item))
 
-    def _begin(self, topic: str, chunk: Sequence[Item]) -> tuple[list[_Known], list[Signature]]:
-        known: list[_Known] = []
+    def _begin(self, topic: str, chunk: Sequence[Item]) -> tuple[list[_Before], list[Signature]]:
+        known: list[_Before] = []
         jobs: list[Signature] = []
         named: set[tuple[bytes, bytes]] = set()
         # From the end: what names comes after what it names.
         for item in reversed(chunk):
-            mark, claimed = self._before(topic, item), item.claimed
-            if mark is None:
-                assert claimed is not None
-                if self._is_named(claimed, named):
-                    mark = _Mark.NAMED
-                else:
-                    key = self.ring.claimed(topic, claimed)
-                    mark = len(jobs)
-                    jobs.append((key.public_key, claimed.body, claimed.signature))
-                _names(claimed, named)
-            known.append(mark)
+            before, claimed = self._before(topic, item), item.claimed
+            if not isinstance(before, Known):
+                known.append(before)
+                continue
+            assert claimed is not None
+            if self._is_named(claimed, named):
+                known.append(_Mark.NAMED)
+            else:
+                known.append(len(jobs))
+                jobs.append((before.public_key, claimed.body, claimed.signature))
+            _names(claimed, named)
         return known, jobs
 
-    def _before(self, topic: str, item: Item) -> _Known | None:
-        """What can be said without a signature; None if it takes one."""
+    def _before(self, topic: str, item: Item) -> _Mark | Refusal | Known:
+        """What can be said without a signature; if it takes one, the key."""
         if of_another(item, self._run_id):
             return _Mark.PASSED_OVER
         self.records += 1
@@ -114,10 +114,9 @@ class Judge:
             if isinstance(claimed.event, EnclaveAttested):
                 open_introduction(topic, item.value)
                 return _Mark.PASSED_OVER
-            self.ring.claimed(topic, claimed)
+            return self.ring.claimed(topic, claimed)
         except (DecodeError, VerificationError) as error:
             return error
-        return None
 
     def _is_named(self, claimed: Opened[Event], named: set[tuple[bytes, bytes]]) -> bool:
         if not self.chained:
@@ -127,7 +126,7 @@ class Judge:
         return isinstance(claimed.event, _Linked) and (claimed.key_id, claimed.event_id) in named
 
     def _end(
-        self, topic: str, chunk: list[Item], known: list[_Known], later: Later[list[bool]]
+        self, topic: str, chunk: list[Item], known: list[_Before], later: Later[list[bool]]
     ) -> Iterator[Judged]:  # fmt: skip
         holds, found = later(), list[Judged]()
         named: set[tuple[bytes, bytes]] = set()
@@ -141,7 +140,7 @@ class Judge:
             try:
                 sure = holds[mark] if isinstance(mark, int) else self._is_named(claimed, named)
                 # What was to be named by a record that was not accepted is held to its own signature after all.
-                opened = self.ring.vouched(topic, claimed) if sure else self.ring.open_decoded(topic, claimed)
+                opened = self.ring.own(topic, claimed) if sure else self.ring.open_decoded(topic, claimed)
                 _names(claimed, named)
                 found.append((item, opened))
             except VerificationError as error:
