@@ -350,6 +350,14 @@ class RunChain:
             self._keep_formats(opened)  # type: ignore[arg-type]
         self._head = opened.event_id
 
+    def goes_on(self, previous: bytes, step: int) -> bool:
+        """Whether a step of this number by the run's key that names this event as the one before it is the next one."""
+        return self.finished is None and (previous, step) == (self._head, len(self.steps) + 1)
+
+    def follow(self, head: bytes) -> None:
+        """Goes on behind steps that were checked elsewhere and are in :attr:`steps`; ``head`` is the last one's id."""
+        self._head = head
+
     def _keep_formats(self, opened: Opened[StepCommitted]) -> None:
         event = opened.event
         if event.shifts:

@@ -32,6 +32,7 @@ from consumers.audit.sampled import check_records, check_terms, sampling_of
 from consumers.audit.spot import Spot
 from consumers.audit.statistics import Gradients
 from consumers.audit.step_proofs import VerifyAll, check_proofs
+from consumers.audit.stretch import Stretch
 from consumers.audit.witnessed import check_witnesses
 from consumers.audit.workers import Later, Workers
 from ledger.chain import RunChain
@@ -150,23 +151,18 @@ def _chain(out: Audit, found: Collected, workers: Workers) -> None:
         return
     chain.steps = steps = KeptSteps(found.chain)
     gradients, rates = Gradients(chain.start), Rates(chain)
-    for place, (opened, follows) in enumerate(_held(found, chain, workers)):
-        try:
-            chain.check_link(opened)
-        except VerificationError as error:
-            out.violated(3, str(error))
-            continue
-        if isinstance(opened.event, StepCommitted):
-            try:
-                if not follows or chain.changes:
-                    chain.check_public(opened.event)
-            except VerificationError as error:
-                out.violated(4, str(error))
-            gradients.add(opened.event)
-        steps.place = place
-        chain.append(opened)
-        if isinstance(opened.event, StepCommitted):
-            rates.add(opened.event)
+    for places, stretch in _stretches(found, chain, workers):
+        steps.place = places.start
+        if stretch is not None and not chain.changes and chain.goes_on(stretch.previous, stretch.first):
+            steps.extend(stretch)
+            chain.follow(stretch.head)
+            gradients.extend(stretch)
+            for lrs in stretch.rates:
+                rates.add(lrs)
+            places = places[len(stretch) :]
+        for place in places:
+            steps.place = place
+            _event(out, chain, found.chain[place], gradients, rates)
     out.gradients = gradients.facts()
     if not chain.steps:
         out.unchecked(3, "no step was committed yet")
@@ -177,24 +173,40 @@ def _chain(out: Audit, found: Collected, workers: Workers) -> None:
     out.checks[4].detail = rates_in_words(out.rates)
 
 
-def _held(
-    found: Collected, chain: RunChain, workers: Workers
-) -> Iterator[tuple[Opened[StepCommitted | RunFinished], bool]]:  # fmt: skip
-    """The run's events, and whether each one's integers are known to follow if no scale has changed before it."""
-    waiting: deque[tuple[int, Later[list[bool]]]] = deque()
+def _event(
+    out: Audit, chain: RunChain, opened: Opened[StepCommitted | RunFinished], gradients: Gradients, rates: Rates
+) -> None:
+    """3 and 4 of one event."""
+    event = opened.event
+    try:
+        chain.check_link(opened)
+    except VerificationError as error:
+        out.violated(3, str(error))
+        return
+    if isinstance(event, StepCommitted):
+        try:
+            chain.check_public(event)
+        except VerificationError as error:
+            out.violated(4, str(error))
+        gradients.add(event)
+    chain.append(opened)
+    if isinstance(event, StepCommitted):
+        if event.shifts:
+            rates.rescale()
+        rates.add(event.rates)
 
-    def done() -> Iterator[tuple[Opened[StepCommitted | RunFinished], bool]]:
-        start, later = waiting.popleft()
-        follow = later()
-        for at in range(start, min(start + _CHUNK, len(found.chain))):
-            yield found.chain[at], bool(follow) and follow[at - start]
 
-    for start in range(0, len(found.chain), _CHUNK):
-        values = [found.chain.value(at) for at in range(start, min(start + _CHUNK, len(found.chain)))]
-        if chain.changes:  # what follows is this chain's to compute
-            values = []
-        waiting.append((start, workers.schedules(chain.opened, chain.circuit, values)))
+def _stretches(found: Collected, chain: RunChain, workers: Workers) -> Iterator[tuple[range, Stretch | None]]:
+    """The places of the run's events, some at a time, and what these begin with."""
+    events = found.chain
+    waiting: deque[tuple[range, Later[Stretch | None]]] = deque()
+    for start in range(0, len(events), _CHUNK):
+        places = range(start, min(start + _CHUNK, len(events)))
+        # After a change of scale, what follows is this chain's to compute.
+        values = [] if chain.changes else [events.value(at) for at in places]
+        waiting.append((places, workers.stretch(chain.opened, chain.circuit, values)))
         while len(waiting) > workers.window:
-            yield from done()
-    while waiting:
-        yield from done()
+            places, later = waiting.popleft()
+            yield places, later()
+    for places, later in waiting:
+        yield places, later()

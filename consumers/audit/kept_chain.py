@@ -11,6 +11,7 @@ import numpy as np
 
 from consumers.audit.kept import Order, Sealed
 from consumers.audit.spill import Ids, Rows, Spool
+from consumers.audit.stretch import Stretch
 from ledger.steps import Steps
 from schemas.events import Event, RunFinished, StepCommitted
 from schemas.signing import Opened
@@ -123,6 +124,16 @@ class KeptSteps(Steps):
         self._public.append(pack(f"<{len(event.public)}q", *event.public))
         if self._ids is not None:
             self._ids.add(opened.event_id)
+
+    def extend(self, stretch: Stretch) -> None:
+        """Takes the next steps, of which the first is the event at :attr:`place`."""
+        for number, (row, public) in enumerate(zip(stretch.rows, stretch.public, strict=True), self.place):
+            self._places.append(number.to_bytes(8, "big"))
+            self._rows.append(row)
+            self._public.append(public)
+            if self._ids is not None:
+                self._ids.add(row[:32])
+        self._count += len(stretch)
 
     def holds(self, event_id: bytes) -> bool:
         """Whether one of them has this id. Asked only when something is wrong: the ids are collected then."""

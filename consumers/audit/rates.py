@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ledger.chain import RunChain
-from schemas.events import StepCommitted
 from zk_autograd.rates import taken_rate
 from zk_autograd.schedule import Schedule
 
@@ -41,23 +41,21 @@ class Rates:
             _Group(group.schedule, [i for i, block in enumerate(chain.start.blocks) if block.group == number])
             for number, group in enumerate(chain.groups)
         ]
-        self._rescale()
+        self.rescale()
 
-    def _rescale(self) -> None:
-        """The units are those after the chain's last step."""
+    def rescale(self) -> None:
+        """The units are those after the chain's last step, which changed scales."""
         chain, st = self._chain, self._chain.statement
         formats = chain.formats_after(len(chain.steps))
         for group in self._groups:
             group.unit, group.last = max(st.rate_unit(formats[i], chain.circuit.P) for i in group.blocks), -1.0
             group.coarsest = max(group.coarsest, group.unit)
 
-    def add(self, event: StepCommitted) -> None:
-        """Takes the step that the chain has taken last. One with more or fewer rates than groups is left out."""
-        if event.shifts:
-            self._rescale()
-        if len(event.rates) != len(self._groups):
+    def add(self, rates: Sequence[float]) -> None:
+        """Takes the next step's rates. More or fewer than there are groups are left out."""
+        if len(rates) != len(self._groups):
             return
-        for group, lr in zip(self._groups, event.rates, strict=True):
+        for group, lr in zip(self._groups, rates, strict=True):
             if lr != group.last:
                 group.last, group.instead = lr, taken_rate(
                     self._chain.statement, lr, group.unit, self._chain.circuit.P

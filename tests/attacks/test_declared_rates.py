@@ -165,7 +165,7 @@ def test_a_verdict_prints_declared_rates_below_a_unit_and_what_was_taken() -> No
     for lr in (0.02, 1e-9, 1e-9):
         event = run.event(rates=(lr, lr))
         run.chain.append(opened(event))
-        taken.add(event)
+        taken.add(event.rates)
     (found, _) = taken.facts()
     unit = found["unit"]
     assert unit > 6e-5
