@@ -18,7 +18,6 @@ What a proof does not say: that the gradient came from the data. For that there 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from anchor import Anchor, Head
@@ -199,14 +198,13 @@ def _event(
 def _stretches(found: Collected, chain: RunChain, workers: Workers) -> Iterator[tuple[range, Stretch | None]]:
     """The places of the run's events, some at a time, and what these begin with."""
     events = found.chain
-    waiting: deque[tuple[range, Later[Stretch | None]]] = deque()
-    for start in range(0, len(events), _CHUNK):
-        places = range(start, min(start + _CHUNK, len(events)))
-        # After a change of scale, what follows is this chain's to compute.
-        values = [] if chain.changes else [events.value(at) for at in places]
-        waiting.append((places, workers.stretch(chain.opened, chain.circuit, values)))
-        while len(waiting) > workers.window:
-            places, later = waiting.popleft()
-            yield places, later()
-    for places, later in waiting:
+
+    def begun() -> Iterator[tuple[range, Later[Stretch | None]]]:
+        for start in range(0, len(events), _CHUNK):
+            places = range(start, min(start + _CHUNK, len(events)))
+            # After a change of scale, what follows is this chain's to compute.
+            values = [] if chain.changes else [events.value(at) for at in places]
+            yield places, workers.stretch(chain.opened, chain.circuit, values)
+
+    for places, later in workers.ahead(begun()):
         yield places, later()

@@ -11,6 +11,7 @@ from typing import Generic, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from consumers.audit.glance import Seen
 from consumers.audit.spill import Ids, Rows, SpilledTree, Spool
 from ledger.entries import Entry
 from schemas import quick
@@ -107,9 +108,10 @@ class Proofs:
         self.ascending = True
         self._dropped = bytearray()
 
-    def add(self, opened: Opened[ProofAttached], value: bytes, partition: int, offset: int) -> bool:
+    def add(self, what: Seen, value: bytes, partition: int, offset: int) -> bool:
         """Takes a record; False if the same is there already, byte for byte."""
-        slot = (opened.event.step, opened.event.shard)
+        step, shard, key_id, event_id = what
+        slot = step, shard
         later = slot > self._last
         if later:
             self._last = slot
@@ -120,10 +122,10 @@ class Proofs:
         if self._seen is not None and not self._seen.add(_digest(value)):
             return False
         self.ascending = self.ascending and later
-        self.ids.append(opened.event_id)
-        self._steps.append(slot[0])
-        self._shards.append(slot[1])
-        self._signers.append(self._keys.setdefault(opened.key_id, len(self._keys)))
+        self.ids.append(event_id)
+        self._steps.append(step)
+        self._shards.append(shard)
+        self._signers.append(self._keys.setdefault(key_id, len(self._keys)))
         self.partitions.append(partition)
         self.offsets.append(offset)
         self.sealed.append(value)

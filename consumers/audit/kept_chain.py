@@ -9,11 +9,12 @@ from typing import overload
 
 import numpy as np
 
+from consumers.audit.glance import Seen
 from consumers.audit.kept import Order, Sealed
 from consumers.audit.spill import Ids, Rows, Spool
 from consumers.audit.stretch import Stretch
 from ledger.steps import Steps
-from schemas.events import Event, RunFinished, StepCommitted
+from schemas.events import RunFinished, StepCommitted
 from schemas.signing import Opened
 from zk_autograd.errors import UsageError
 
@@ -25,21 +26,19 @@ class ChainEvents(Sequence[Opened[StepCommitted | RunFinished]]):
         partitions, offsets: where each value stood, in the order of arrival.
     """
 
-    END = 1 << 62
-
     def __init__(self) -> None:
         self.sealed: Sealed[StepCommitted | RunFinished] = Sealed("steps")
         self._ranks, self.partitions, self.offsets = array("q"), array("i"), array("q")
         self._kept: Order | None = None
         self.keys: set[bytes] = set()
 
-    def add(self, opened: Opened[Event], value: bytes, partition: int, offset: int) -> None:
+    def add(self, what: Seen, value: bytes, partition: int, offset: int) -> None:
         """Takes an event."""
-        event = opened.event
-        self._ranks.append(event.step if isinstance(event, StepCommitted) else self.END)
+        rank, _, key_id, _ = what
+        self._ranks.append(rank)
         self.partitions.append(partition)
         self.offsets.append(offset)
-        self.keys.add(opened.key_id)
+        self.keys.add(key_id)
         self.sealed.append(value)
 
     @property

@@ -15,13 +15,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from schemas.events import Event, ProofAttached, RunFinished, StepCommitted
+from consumers.audit.glance import OfRun
+from schemas.events import Event
 from schemas.signing import Opened, decode_unverified
 from zk_autograd.errors import DecodeError
 from zk_autograd.eventlog.base import EventLog, Record
-
-OfRun: TypeAlias = StepCommitted | RunFinished | ProofAttached
-"""Events that name the run that they are of."""
 
 Place: TypeAlias = tuple[str, int, int, bytes]
 """Topic, partition, offset, and SHA-256 of the value."""
@@ -103,12 +101,12 @@ def item_of(record: Record) -> Item:
     return Item(record.topic, record.partition, record.offset, record.value)
 
 
-def chunks(records: Iterable[Record]) -> Iterator[list[Item]]:
-    """Items in the order of the records, some at a time: few enough to be held, enough to be handed on together."""
-    chunk: list[Item] = []
+def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """The records in their order, some at a time: few enough to be held, enough to be handed on together."""
+    chunk: list[Record] = []
     size = 0
     for record in records:
-        chunk.append(item_of(record))
+        chunk.append(record)
         size += len(record.value)
         if len(chunk) >= _CHUNK_RECORDS or size >= _CHUNK_BYTES:
             yield chunk

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeAlias, TypeVar
 
+from consumers.audit.glance import Seen, glance
 from consumers.audit.stretch import Stretch, stretch_of
 from ledger.chain import RunChain
 from schemas.events import RunStarted
@@ -45,12 +47,31 @@ class Workers:
         """Chunks that may be under way at once."""
         return 2 * self.processes + 1 if self.processes else 0
 
+    def ahead(self, begun: Iterable[T]) -> Iterator[T]:
+        """The same, of which so many are begun before the first is asked for."""
+        waiting = deque[T]()
+        for one in begun:
+            waiting.append(one)
+            while len(waiting) > self.window:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+
     def signatures(self, topic: str, jobs: Sequence[Signature]) -> Later[list[bool]]:
         """For each whether it holds for this topic."""
         if not self._elsewhere(len(jobs)):
             found = _signatures(topic, jobs)
             return lambda: found
         return self._submit(_signatures, topic, jobs)
+
+    def glance(
+        self, topic: str, values: Sequence[bytes], keys: Mapping[bytes, bytes], run_id: bytes, chained: bool
+    ) -> Later[list[Seen | None]]:  # fmt: skip
+        """What each of these records is: see :func:`consumers.audit.glance.glance`."""
+        if not self._elsewhere(len(values)):
+            found = glance(topic, values, keys, run_id, chained)
+            return lambda: found
+        return self._submit(glance, topic, values, keys, run_id, chained)
 
     def stretch(self, start: Opened[RunStarted], circuit: Circuit, values: Sequence[bytes]) -> Later[Stretch | None]:
         """What these records of a run's steps begin with, no scale having changed: see :func:`stretch_of`."""

@@ -12,6 +12,7 @@ import pytest
 
 from consumers.audit import checks
 from consumers.audit.collected import Collected
+from consumers.audit.glance import seen
 from consumers.audit.outcome import Audit
 from consumers.audit.stretch import Stretch, stretch_of
 from consumers.audit.workers import Later, Workers
@@ -57,7 +58,7 @@ def told(values: Sequence[bytes], workers: Workers) -> dict[str, Any]:
     made, _ = run()
     found, out = Collected(KeyRing(NOBODY), NOBODY, made.chain.run_id), Audit(made.chain.run_id)
     for offset, value in enumerate(values):
-        found.chain.add(decode_unverified("steps", value), value, 0, offset)
+        found.chain.add(seen(decode_unverified("steps", value)), value, 0, offset)
     out.circuit, out.chain = made.circuit, RunChain(opened(made.start), made.circuit)
     checks._chain(out, found, workers)
     steps = out.chain.steps
