@@ -1,14 +1,14 @@
 """A run's steps and proofs at a glance: what a record is, if there is nothing unusual about it.
 
 A glance needs no more than some records' bytes, the keys that may sign there and the run's id, so another process can
-take it, and gives back a few numbers. Whatever else a record is (one that does not decode, another kind's or run's, by
-a key that may not sign here, with a signature that does not hold), it gives None, and the record is judged by itself.
+take it, and gives back a few numbers. A record that does not decode, of another kind, by a key that may not sign there
+or with a signature that does not hold is unusual, and then judged by itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from schemas.events import Event, ProofAttached, RunFinished, StepCommitted
 from schemas.signing import Opened, decode_unverified, verify_body
@@ -26,6 +26,9 @@ END = 1 << 62
 Seen: TypeAlias = tuple[int, int, bytes, bytes]
 """Step (or :data:`END`), shard (0 but for proofs), the signer's key id, the event's id."""
 
+Glance: TypeAlias = Seen | Literal[False] | None
+"""What a record is; False: another run's; None: something unusual."""
+
 Named: TypeAlias = set[tuple[bytes, bytes]]
 """Keys, and ids of events that were named under them."""
 
@@ -39,7 +42,7 @@ def seen(opened: Opened[Event]) -> Seen:
 
 def glance(
     topic: str, values: Sequence[bytes], keys: Mapping[bytes, bytes], run_id: bytes, chained: bool
-) -> list[Seen | None]:  # fmt: skip
+) -> list[Glance]:  # fmt: skip
     """What each of these records, in their order, is.
 
     Args:
@@ -47,7 +50,7 @@ def glance(
         chained: take a step that a later one of these names, under the same key, without looking at its signature, and
             any proof (it is settled with the ledger's entries).
     """
-    found: list[Seen | None] = []
+    found: list[Glance] = []
     named = Named()
     for value in reversed(values):  # what names comes after what it names
         found.append(_glance(topic, value, keys, run_id, named if chained else None))
@@ -56,13 +59,17 @@ def glance(
 
 def _glance(
     topic: str, value: bytes, keys: Mapping[bytes, bytes], run_id: bytes, named: Named | None
-) -> Seen | None:  # fmt: skip
+) -> Glance:  # fmt: skip
     try:
         claimed = decode_unverified(topic, value)
     except DecodeError:
         return None
     event, key = claimed.event, keys.get(claimed.key_id)
-    if key is None or not isinstance(event, OfRun) or event.run_id != run_id:
+    if not isinstance(event, OfRun):
+        return None
+    if event.run_id != run_id:
+        return False
+    if key is None:
         return None
     if not _is_named(claimed, named):
         try:

@@ -64,10 +64,10 @@ class Judge:
         )
         for chunk, later in self.workers.ahead(begun):
             for record, what in zip(chunk, later(), strict=True):
-                if what is not None:
+                if what:
                     self.records += 1
                     yield record, what
-                elif (other := self._alone(topic, item_of(record))) is not None:
+                elif what is None and (other := self._alone(topic, item_of(record))) is not None:
                     yield record, other
 
     def _alone(self, topic: str, item: Item) -> Opened[Event] | Refusal | None:

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeAlias, TypeVar
 
-from consumers.audit.glance import Seen, glance
+from consumers.audit.glance import Glance, glance
 from consumers.audit.stretch import Stretch, stretch_of
 from ledger.chain import RunChain
 from schemas.events import RunStarted
@@ -66,7 +66,7 @@ class Workers:
 
     def glance(
         self, topic: str, values: Sequence[bytes], keys: Mapping[bytes, bytes], run_id: bytes, chained: bool
-    ) -> Later[list[Seen | None]]:  # fmt: skip
+    ) -> Later[list[Glance]]:  # fmt: skip
         """What each of these records is: see :func:`consumers.audit.glance.glance`."""
         if not self._elsewhere(len(values)):
             found = glance(topic, values, keys, run_id, chained)
