@@ -6,6 +6,7 @@ before it, and all are signed by the key that signed the start.
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
@@ -90,6 +91,9 @@ class RunChain:
         except FormatError as error:
             raise VerificationError(f"run {self.name}: its start declares what cannot be: {error}") from None
         self._check_layout(start)
+        tables = [len(group.schedule.values) for group in self.groups if group.schedule.kind == "table"]
+        self._tabled = min(tables, default=sys.maxsize)
+        """The last step to which every table goes."""
         try:
             for block in start.blocks:
                 self.statement.check_block(self.groups[block.group].hyper, block.shards, circuit.P)
@@ -148,33 +152,34 @@ class RunChain:
             VerificationError: says whether it is a repeat, a fork, or a gap.
         """
         event = opened.event
-        what = f"step {event.step}" if isinstance(event, StepCommitted) else "the end"
-        where = f"run {self.name}, {what}"
         # 1. key
         if opened.key_id != self.key_id:
-            raise VerificationError(f"{where}: signed by another key than the run's start")
+            raise self._refusal(event, "signed by another key than the run's start")
         # 2. open
         if self.finished is not None:
-            raise VerificationError(f"{where}: comes after the run's end")
+            raise self._refusal(event, "comes after the run's end")
         # 3. predecessor
         if event.previous != self._head:
             if self.steps.holds(opened.event_id):
-                raise VerificationError(f"{where}: repeated")
+                raise self._refusal(event, "repeated")
             if isinstance(event, StepCommitted) and event.step <= self.steps.forgotten:
-                raise VerificationError(f"{where}: repeated, or forks the chain: this step entered long ago")
+                raise self._refusal(event, "repeated, or forks the chain: this step entered long ago")
             known = event.previous == self.run_id or self.steps.holds(event.previous)
             kind = "forks the chain" if known else "leaves a gap"
-            raise VerificationError(
-                f"{where}: {kind}: expected predecessor {self._head.hex()[:12]}, got {event.previous.hex()[:12]}"
+            raise self._refusal(
+                event, f"{kind}: expected predecessor {self._head.hex()[:12]}, got {event.previous.hex()[:12]}"
             )
         # 4. count
+        count = len(self.steps)
         if isinstance(event, StepCommitted):
-            if event.step != len(self.steps) + 1:
-                raise VerificationError(f"{where}: expected step {len(self.steps) + 1}")
-        elif event.steps != len(self.steps) or event.state_root != self.state_root(event.steps):
-            raise VerificationError(
-                f"{where}: names {event.steps} steps, {len(self.steps)} are there, or another state"
-            )
+            if event.step != count + 1:
+                raise self._refusal(event, f"expected step {count + 1}")
+        elif event.steps != count or event.state_root != self.state_root(event.steps):
+            raise self._refusal(event, f"names {event.steps} steps, {count} are there, or another state")
+
+    def _refusal(self, event: StepCommitted | RunFinished, text: str) -> VerificationError:
+        what = f"step {event.step}" if isinstance(event, StepCommitted) else "the end"
+        return VerificationError(f"run {self.name}, {what}: {text}")
 
     def check_public(self, event: StepCommitted) -> None:
         """Rates, changes of scale and public integers are those that the start declared or allows.
@@ -186,15 +191,14 @@ class RunChain:
         Raises:
             VerificationError: names the first integer that is off, with both values.
         """
-        where = f"run {self.name}, step {event.step}"
         # 1. rates
         if len(event.rates) != len(self.groups):
-            raise VerificationError(f"{where}: expected {len(self.groups)} learning rates, got {len(event.rates)}")
+            raise self._refusal(event, f"expected {len(self.groups)} learning rates, got {len(event.rates)}")
         # 2. rounding
         if event.rounding > self.start.max_rounding:
-            raise VerificationError(
-                f"{where}: its rounding error is {event.rounding:.3g}, the run declared at most "
-                f"{self.start.max_rounding:.3g}"
+            raise self._refusal(
+                event,
+                f"its rounding error is {event.rounding:.3g}, the run declared at most {self.start.max_rounding:.3g}",
             )
         try:
             # 3. scales
@@ -206,7 +210,7 @@ class RunChain:
             # 5. integers
             vector = self._vector(event.step, event.rates, scales, event.shifts)
         except (VerificationError, FormatError) as error:
-            raise VerificationError(f"{where}: {error}") from None
+            raise self._refusal(event, str(error)) from None
         if list(event.public) != vector:
             names = self.statement.public
             off = next((i for i, (a, b) in enumerate(zip(event.public, vector, strict=False)) if a != b), None)
@@ -216,13 +220,15 @@ class RunChain:
                 if off is not None
                 else f"expected {len(vector)} integers, got {len(event.public)}"
             )
-            raise VerificationError(f"{where}: public integers off their schedule: {detail}")
+            raise self._refusal(event, f"public integers off their schedule: {detail}")
         # 6. sums
         if not self.statement.carries and event.carry_root != bytes(32):
-            raise VerificationError(f"{where}: commits to sums, which {self.statement.name} does not carry")
+            raise self._refusal(event, f"commits to sums, which {self.statement.name} does not carry")
 
     def _check_resolved(self, step: int, scales: Sequence[Scale]) -> None:
         """Raises FormatError if rates held after a table's end are not what their integers stand for."""
+        if step <= self._tabled:
+            return
         for number, fmt in {(block.group, s[0]) for block, s in zip(self.start.blocks, scales, strict=True)}:
             check_step(self.statement, self.groups[number].schedule, step, fmt, self.circuit.P)
 
@@ -296,13 +302,12 @@ class RunChain:
             VerificationError: names what does not belong.
         """
         step, shard, size = proof.step, proof.shard, self.start.shards
-        where = f"run {self.name}, step {step}, shard {shard}"
         # 1. address
         named = (proof.run_id, proof.circuit_id, proof.proof_system)
         if named != (self.run_id, self.start.circuit_id, self.start.proof_system):
-            raise VerificationError(f"{where}: proof of another run, circuit or proof system")
+            raise self._misplaced(proof, "proof of another run, circuit or proof system")
         if not 1 <= step <= len(self.steps) or not 0 <= shard < size:
-            raise VerificationError(f"{where}: no such step or shard (steps {len(self.steps)}, shards {size})")
+            raise self._misplaced(proof, f"no such step or shard (steps {len(self.steps)}, shards {size})")
         # 2. to 4. roots
         for what, point, path, root in (
             ("state before", found.pre, proof.pre_path, self.state_root(step - 1)),
@@ -312,15 +317,18 @@ class RunChain:
             try:
                 verify_inclusion(point, shard, size, path, root)
             except VerificationError:
-                raise VerificationError(f"{where}: the proof's {what} is not the one the step committed to") from None
+                raise self._misplaced(proof, f"the proof's {what} is not the one the step committed to") from None
         # 5. sums
-        self._check_carry(proof, found, where)
+        self._check_carry(proof, found)
 
-    def _check_carry(self, proof: ProofAttached, found: Commitments, where: str) -> None:
+    def _misplaced(self, proof: ProofAttached, text: str) -> VerificationError:
+        return VerificationError(f"run {self.name}, step {proof.step}, shard {proof.shard}: {text}")
+
+    def _check_carry(self, proof: ProofAttached, found: Commitments) -> None:
         shard, size = proof.shard, self.start.shards
         begins = not self.statement.carries or self._place(shard)["first"]
         if (begins and proof.carry_in_path) or (not self.statement.carries and proof.carry_out_path):
-            raise VerificationError(f"{where}: the proof has a path for sums that there are not")
+            raise self._misplaced(proof, "the proof has a path for sums that there are not")
         if not self.statement.carries:
             return
         root, checks = self.steps.carry_root(proof.step), []
@@ -331,7 +339,7 @@ class RunChain:
             try:
                 verify_inclusion(point, at, size, path, root)
             except VerificationError:
-                raise VerificationError(f"{where}: the proof's {what} are not those the step committed to") from None
+                raise self._misplaced(proof, f"the proof's {what} are not those the step committed to") from None
 
     def append(self, opened: Opened[StepCommitted | RunFinished]) -> None:
         """Takes an event that the checks have passed."""
@@ -341,6 +349,14 @@ class RunChain:
             self.steps.append(opened)  # type: ignore[arg-type]
             self._keep_formats(opened)  # type: ignore[arg-type]
         self._head = opened.event_id
+
+    def goes_on(self, previous: bytes, step: int) -> bool:
+        """Whether a step of this number by the run's key that names this event as the one before it is the next one."""
+        return self.finished is None and (previous, step) == (self._head, len(self.steps) + 1)
+
+    def follow(self, head: bytes) -> None:
+        """Goes on behind steps that were checked elsewhere and are in :attr:`steps`; ``head`` is the last one's id."""
+        self._head = head
 
     def _keep_formats(self, opened: Opened[StepCommitted]) -> None:
         event = opened.event

@@ -76,7 +76,7 @@ class KeyRing:
             self.introduce(introduction)
             return introduction
         roles = SIGNERS[topic]
-        return self._own(
+        return self.own(
             topic, open_signed(topic, value, {k: v.public_key for k, v in self.keys.items() if v.role in roles})
         )
 
@@ -86,7 +86,7 @@ class KeyRing:
         Raises:
             VerificationError: as for :meth:`open`.
         """
-        return self._own(topic, verify_decoded(topic, decoded, self.claimed(topic, decoded).public_key))
+        return self.own(topic, verify_decoded(topic, decoded, self.claimed(topic, decoded).public_key))
 
     def claimed(self, topic: str, decoded: Opened[Event]) -> Known:
         """The key that ``decoded`` says has signed it, if it may sign on ``topic``. Whether it has is not checked.
@@ -107,9 +107,14 @@ class KeyRing:
             VerificationError: as for :meth:`open`, but for the signature.
         """
         self.claimed(topic, decoded)
-        return self._own(topic, decoded)
+        return self.own(topic, decoded)
 
-    def _own(self, topic: str, opened: Opened[Event]) -> Opened[Event]:
+    def own(self, topic: str, opened: Opened[Event]) -> Opened[Event]:
+        """An event whose signer is known to have said it, and to have a role that may, if it is also its to say.
+
+        Raises:
+            VerificationError: by a ledger that the policy does not name, or another's start of a run.
+        """
         # There is one log: what another ledger signs, however well attested, is no part of it.
         pinned = self._policy.ledger_keys if topic in ("ledger", "checkpoints") else None
         if pinned is not None and self.keys[opened.key_id].public_key not in pinned:

@@ -31,7 +31,7 @@ class Accepted:
             self._rows.append(_NONE)
         self._rows.append(b"\1" + proofs_digest([ids[0] for ids in proofs]))
         self._count += 1
-        if step == self._whole or any(len(ids) > 1 for ids in proofs):
+        if step == self._whole or max(map(len, proofs), default=0) > 1:
             self._ids[step] = [list(ids) for ids in proofs]
 
     def __contains__(self, step: int) -> bool:

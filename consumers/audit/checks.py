@@ -18,7 +18,6 @@ What a proof does not say: that the gradient came from the data. For that there 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from anchor import Anchor, Head
@@ -27,11 +26,12 @@ from consumers.audit.collected import Collected
 from consumers.audit.kept_chain import KeptSteps
 from consumers.audit.log_checks import check_checkpoints, check_ledger
 from consumers.audit.outcome import Audit
-from consumers.audit.rates import rates, rates_in_words
+from consumers.audit.rates import Rates, rates_in_words
 from consumers.audit.sampled import check_records, check_terms, sampling_of
 from consumers.audit.spot import Spot
 from consumers.audit.statistics import Gradients
 from consumers.audit.step_proofs import VerifyAll, check_proofs
+from consumers.audit.stretch import Stretch
 from consumers.audit.witnessed import check_witnesses
 from consumers.audit.workers import Later, Workers
 from ledger.chain import RunChain
@@ -149,50 +149,62 @@ def _chain(out: Audit, found: Collected, workers: Workers) -> None:
     if chain is None:
         return
     chain.steps = steps = KeptSteps(found.chain)
-    gradients = Gradients(chain.start)
-    for place, (opened, follows) in enumerate(_held(found, chain, workers)):
-        try:
-            chain.check_link(opened)
-        except VerificationError as error:
-            out.violated(3, str(error))
-            continue
-        if isinstance(opened.event, StepCommitted):
-            try:
-                if not follows or chain.changes:
-                    chain.check_public(opened.event)
-            except VerificationError as error:
-                out.violated(4, str(error))
-            gradients.add(opened.event)
-        steps.place = place
-        chain.append(opened)
+    gradients, rates = Gradients(chain.start), Rates(chain)
+    for places, stretch in _stretches(found, chain, workers):
+        steps.place = places.start
+        if stretch is not None and not chain.changes and chain.goes_on(stretch.previous, stretch.first):
+            steps.extend(stretch)
+            chain.follow(stretch.head)
+            gradients.extend(stretch)
+            for lrs in stretch.rates:
+                rates.add(lrs)
+            places = places[len(stretch) :]
+        for place in places:
+            steps.place = place
+            _event(out, chain, found.chain[place], gradients, rates)
     out.gradients = gradients.facts()
     if not chain.steps:
         out.unchecked(3, "no step was committed yet")
         return
     state = "finished" if chain.finished else "still open"
     out.checks[3].detail = f"{len(chain.steps)} steps, {state}"
-    out.rates = rates(chain)
+    out.rates = rates.facts()
     out.checks[4].detail = rates_in_words(out.rates)
 
 
-def _held(
-    found: Collected, chain: RunChain, workers: Workers
-) -> Iterator[tuple[Opened[StepCommitted | RunFinished], bool]]:  # fmt: skip
-    """The run's events, and whether each one's integers are known to follow if no scale has changed before it."""
-    waiting: deque[tuple[int, Later[list[bool]]]] = deque()
+def _event(
+    out: Audit, chain: RunChain, opened: Opened[StepCommitted | RunFinished], gradients: Gradients, rates: Rates
+) -> None:
+    """3 and 4 of one event."""
+    event = opened.event
+    try:
+        chain.check_link(opened)
+    except VerificationError as error:
+        out.violated(3, str(error))
+        return
+    if isinstance(event, StepCommitted):
+        try:
+            chain.check_public(event)
+        except VerificationError as error:
+            out.violated(4, str(error))
+        gradients.add(event)
+    chain.append(opened)
+    if isinstance(event, StepCommitted):
+        if event.shifts:
+            rates.rescale()
+        rates.add(event.rates)
 
-    def done() -> Iterator[tuple[Opened[StepCommitted | RunFinished], bool]]:
-        start, later = waiting.popleft()
-        follow = later()
-        for at in range(start, min(start + _CHUNK, len(found.chain))):
-            yield found.chain[at], bool(follow) and follow[at - start]
 
-    for start in range(0, len(found.chain), _CHUNK):
-        values = [found.chain.value(at) for at in range(start, min(start + _CHUNK, len(found.chain)))]
-        if chain.changes:  # what follows is this chain's to compute
-            values = []
-        waiting.append((start, workers.schedules(chain.opened, chain.circuit, values)))
-        while len(waiting) > workers.window:
-            yield from done()
-    while waiting:
-        yield from done()
+def _stretches(found: Collected, chain: RunChain, workers: Workers) -> Iterator[tuple[range, Stretch | None]]:
+    """The places of the run's events, some at a time, and what these begin with."""
+    events = found.chain
+
+    def begun() -> Iterator[tuple[range, Later[Stretch | None]]]:
+        for start in range(0, len(events), _CHUNK):
+            places = range(start, min(start + _CHUNK, len(events)))
+            # After a change of scale, what follows is this chain's to compute.
+            values = [] if chain.changes else [events.value(at) for at in places]
+            yield places, workers.stretch(chain.opened, chain.circuit, values)
+
+    for places, later in workers.ahead(begun()):
+        yield places, later()

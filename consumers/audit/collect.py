@@ -13,11 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from itertools import chain
-from typing import cast
 
 from consumers.audit.collected import Collected
-from consumers.audit.reading import Item, Topics, chunks, open_topics
+from consumers.audit.reading import Item, Topics, item_of, open_topics
 from consumers.audit.signatures import ByCheckpoints, Judge, Refusal, Root
 from consumers.audit.workers import Workers
 from ledger.checkpoint import parse_checkpoint
@@ -27,9 +25,7 @@ from schemas.events import (
     DeadLetter,
     EnclaveAttested,
     Event,
-    ProofAttached,
     Role,
-    RunFinished,
     RunStarted,
     StepCommitted,
 )
@@ -124,19 +120,19 @@ def _letters(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
 
 def _steps(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
     first = (0, 0)
-    for item, opened in judge.judged("steps", records):
-        if not isinstance(opened, Opened):
-            found.refuse(item, opened)
-        elif isinstance(opened.event, StepCommitted | RunFinished):
-            found.chain.add(opened, item.value, item.partition, item.offset)
-        elif isinstance(opened.event, RunStarted):
-            found.runs[opened.event_id] = opened.event.name
-            if opened.event_id != found.run_id:
+    for record, what in judge.glanced("steps", records):
+        if isinstance(what, tuple):
+            found.chain.add(what, record.value, record.partition, record.offset)
+        elif not isinstance(what, Opened):
+            found.refuse(item_of(record), what)
+        elif isinstance(what.event, RunStarted):
+            found.runs[what.event_id] = what.event.name
+            if what.event_id != found.run_id:
                 continue
             found.repeated += found.start is not None
-            if found.start is None or (item.partition, item.offset) < first:
-                found.start, first = opened, (item.partition, item.offset)  # type: ignore[assignment]
-                found.used_keys.add(opened.key_id)
+            if found.start is None or (record.partition, record.offset) < first:
+                found.start, first = what, (record.partition, record.offset)  # type: ignore[assignment]
+                found.used_keys.add(what.key_id)
     _settle_steps(found)
 
 
@@ -195,10 +191,10 @@ def _ledger(found: Collected, judge: Judge, topics: Topics) -> None:
     if judge.chained:
         rule = ByCheckpoints(judge, found.ledger, roots, take, found.refuse, found.repeat)
         for records, most in ((topics.settled, None), (topics.ledger, covered)):
-            for item in chain.from_iterable(chunks(records)):
+            for record in records:
                 judge.records += 1
                 if most is None or rule.size < most:
-                    rule.take(item)
+                    rule.take(item_of(record))
         rule.finish()
         return
 
@@ -218,10 +214,10 @@ def _ledger(found: Collected, judge: Judge, topics: Topics) -> None:
 
 
 def _proofs(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
-    for item, opened in judge.judged("proofs", records):
-        if not isinstance(opened, Opened):
-            found.refuse(item, opened)
-        elif not found.proofs.add(cast("Opened[ProofAttached]", opened), item.value, item.partition, item.offset):
+    for record, what in judge.glanced("proofs", records):
+        if not isinstance(what, tuple):
+            found.refuse(item_of(record), what)
+        elif not found.proofs.add(what, record.value, record.partition, record.offset):
             found.repeated += 1
     if judge.chained or not found.proofs.ascending:
         _settle_proofs(found, judge)

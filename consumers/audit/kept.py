@@ -6,11 +6,12 @@ import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from consumers.audit.glance import Seen
 from consumers.audit.spill import Ids, Rows, SpilledTree, Spool
 from ledger.entries import Entry
 from schemas import quick
@@ -18,6 +19,8 @@ from schemas.events import EpochClosed, Event, ProofAttached, StepProven, StepRe
 from schemas.signing import Opened, decode_unverified, event_id
 
 E = TypeVar("E", bound=Event)
+
+_OfStep: TypeAlias = StepProven | StepRecorded
 
 _AT_HAND = 64
 Order = npt.NDArray[np.int64]
@@ -54,12 +57,12 @@ class Sealed(Generic[E]):
     def _reopened(self, index: int) -> Opened[E]:
         """What was opened before: the topic may carry it, and only the bytes have to be taken apart again."""
         value = self._spool[index]
-        wrapped = quick.envelope(value)
-        event = quick.event(wrapped.body) if wrapped is not None else None
-        if wrapped is None or event is None:
+        parts = quick.parts(value)
+        event = quick.event(parts[0]) if parts is not None else None
+        if parts is None or event is None:
             return decode_unverified(self.topic, value)  # type: ignore[return-value]
-        name = self.event_id(index) or event_id(wrapped.body)
-        return Opened(event, name, wrapped.key_id, wrapped.body, wrapped.signature)  # type: ignore[arg-type]
+        body, key, signature = parts
+        return Opened(event, self.event_id(index) or event_id(body), key, body, signature)  # type: ignore[arg-type]
 
     def event_id(self, index: int) -> bytes:  # noqa: ARG002
         """The event's id, where it is kept; else nothing."""
@@ -105,21 +108,24 @@ class Proofs:
         self.ascending = True
         self._dropped = bytearray()
 
-    def add(self, opened: Opened[ProofAttached], value: bytes, partition: int, offset: int) -> bool:
+    def add(self, what: Seen, value: bytes, partition: int, offset: int) -> bool:
         """Takes a record; False if the same is there already, byte for byte."""
-        slot = (opened.event.step, opened.event.shard)
-        if self._seen is None and slot <= self._last:
+        step, shard, key_id, event_id = what
+        slot = step, shard
+        later = slot > self._last
+        if later:
+            self._last = slot
+        elif self._seen is None:
             self._seen = Ids()  # until now nothing could be there twice
             for index in range(len(self._steps)):
                 self._seen.add(_digest(self.sealed.value(index)))
         if self._seen is not None and not self._seen.add(_digest(value)):
             return False
-        self.ascending = self.ascending and slot > self._last
-        self._last = max(self._last, slot)
-        self.ids.append(opened.event_id)
-        self._steps.append(slot[0])
-        self._shards.append(slot[1])
-        self._signers.append(self._keys.setdefault(opened.key_id, len(self._keys)))
+        self.ascending = self.ascending and later
+        self.ids.append(event_id)
+        self._steps.append(step)
+        self._shards.append(shard)
+        self._signers.append(self._keys.setdefault(key_id, len(self._keys)))
         self.partitions.append(partition)
         self.offsets.append(offset)
         self.sealed.append(value)
@@ -171,12 +177,14 @@ class Entries(Sealed[Entry]):
         tree: over them.
         own: the leaves of the run's entries; ``own_steps``: the step that each proves, 0 if it is another kind;
             ``own_digests``: what it says of the step's proofs.
+        recorded: those of them that record a sampled step.
     """
 
     def __init__(self, run_id: bytes) -> None:
         super().__init__("ledger")
         self.tree = SpilledTree()
         self.own, self.own_steps, self.own_digests = array("q"), array("q"), Rows(32)
+        self.recorded = array("q")
         self._run_id = run_id
         self._runs: dict[bytes, dict[type[Entry], int]] = {}
         self._seen: Ids | None = None
@@ -204,6 +212,8 @@ class Entries(Sealed[Entry]):
             step, digest = (entry.step, entry.proofs_digest) if isinstance(entry, StepProven) else (0, bytes(32))
             self.own_steps.append(step)
             self.own_digests.append(digest)
+            if isinstance(entry, StepRecorded):
+                self.recorded.append(len(self))
         self.append(value)
         self.tree.append(opened.body)
 
@@ -221,6 +231,6 @@ class Entries(Sealed[Entry]):
 
 
 def _number(entry: Entry) -> int:
-    if isinstance(entry, StepProven | StepRecorded):
+    if isinstance(entry, _OfStep):
         return entry.step
     return entry.epoch if isinstance(entry, EpochClosed) else 1

@@ -15,7 +15,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from schemas.events import Event, ProofAttached, RunFinished, StepCommitted
+from consumers.audit.glance import OfRun
+from schemas.events import Event
 from schemas.signing import Opened, decode_unverified
 from zk_autograd.errors import DecodeError
 from zk_autograd.eventlog.base import EventLog, Record
@@ -100,12 +101,12 @@ def item_of(record: Record) -> Item:
     return Item(record.topic, record.partition, record.offset, record.value)
 
 
-def chunks(records: Iterable[Record]) -> Iterator[list[Item]]:
-    """Items in the order of the records, some at a time: few enough to be held, enough to be handed on together."""
-    chunk: list[Item] = []
+def chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """The records in their order, some at a time: few enough to be held, enough to be handed on together."""
+    chunk: list[Record] = []
     size = 0
     for record in records:
-        chunk.append(item_of(record))
+        chunk.append(record)
         size += len(record.value)
         if len(chunk) >= _CHUNK_RECORDS or size >= _CHUNK_BYTES:
             yield chunk
@@ -117,4 +118,4 @@ def chunks(records: Iterable[Record]) -> Iterator[list[Item]]:
 def of_another(item: Item, run_id: bytes) -> bool:
     """Whether it is a step, an end or a proof of another run."""
     event = item.claimed.event if item.claimed else None
-    return isinstance(event, StepCommitted | RunFinished | ProofAttached) and event.run_id != run_id
+    return isinstance(event, OfRun) and event.run_id != run_id

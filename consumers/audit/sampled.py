@@ -81,8 +81,8 @@ def sampling_of(out: Audit, found: Collected) -> Sampling | None:
     except VerificationError as error:
         out.violated(2, f"run {chain.name}: {error}")
     beacon, draws = _beacon(out, found, start.beacon), dict[int, Draw]()
-    for leaf, opened in found.ledger.of_run():
-        event = opened.event
+    for leaf in found.ledger.recorded:
+        event = found.ledger[leaf].event
         if not isinstance(event, StepRecorded) or event.step > len(chain.steps):
             continue
         event_id = chain.steps[event.step - 1].event_id
@@ -128,6 +128,11 @@ def check_records(out: Audit, found: Collected, sampling: Sampling | None) -> No
     chain = out.chain
     if chain is None:
         return
+    if sampling is None:
+        for leaf in found.ledger.recorded:
+            step = found.ledger[leaf].event.step  # type: ignore[union-attr]
+            out.violated(7, f"record of step {step}: in a run of which every shard has to be proven")
+        return
     opened = closed = False
     recorded = proven = 0
     for leaf, item in found.ledger.of_run():
@@ -136,9 +141,6 @@ def check_records(out: Audit, found: Collected, sampling: Sampling | None) -> No
             opened = True
         elif isinstance(entry, StepRecorded):
             where = f"record of step {entry.step}"
-            if sampling is None:
-                out.violated(7, f"{where}: in a run of which every shard has to be proven")
-                continue
             if not opened or closed:
                 out.violated(7, f"{where}: before the run is opened, or after it is closed")
             if entry.step != recorded + 1:
@@ -153,7 +155,7 @@ def check_records(out: Audit, found: Collected, sampling: Sampling | None) -> No
                 out.violated(
                     7, f"{where}: {entry.step - proven} ahead of what is proven, the window is {sampling.window}"
                 )
-        elif isinstance(entry, StepProven) and sampling is not None:
+        elif isinstance(entry, StepProven):
             proven = max(proven, entry.step)
             if entry.step > recorded:
                 out.violated(7, f"entry for step {entry.step}: the step was not recorded before it")
@@ -161,7 +163,7 @@ def check_records(out: Audit, found: Collected, sampling: Sampling | None) -> No
                 _check_challenge(out, entry, leaf, sampling)
         elif isinstance(entry, RunClosed):
             closed = True
-            if sampling is not None and recorded != entry.steps:
+            if recorded != entry.steps:
                 out.violated(7, f"the run is closed after {entry.steps} steps, but {recorded} are recorded")
 
 

@@ -14,20 +14,19 @@ another's key id change nothing but the time that the audit takes, and it takes 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import Enum
 from typing import TypeAlias
 
+from consumers.audit.glance import Seen
 from consumers.audit.kept import Entries
-from consumers.audit.reading import Item, chunks, of_another
+from consumers.audit.reading import Item, chunks, item_of, of_another
 from consumers.audit.workers import Later, Signature, Workers
 from ledger.entries import Entry
-from ledger.frontier import Frontier
-from schemas.events import EnclaveAttested, Event, ProofAttached, RunFinished, StepCommitted
-from schemas.keyring import KeyRing
+from schemas.events import EnclaveAttested, Event
+from schemas.keyring import SIGNERS, KeyRing, Known
 from schemas.signing import Opened, open_introduction
 from zk_autograd.errors import DecodeError, VerificationError
+from zk_autograd.eventlog.base import Record
 
 MODES = ("all", "chained")
 
@@ -36,20 +35,12 @@ Judged: TypeAlias = tuple[Item, Opened[Event] | Refusal]
 Root: TypeAlias = tuple[bytes, bytes]
 """A tree's root, and the key that signed a checkpoint with it."""
 
+_Before: TypeAlias = Refusal | int | None
+"""What is known of an item before signatures are. A number is the place of its own among the chunk's jobs; None: it is
+to be passed over."""
+
 _SPAN = 32_768
 """Most entries that wait for their checkpoint; longer ones are held to their own signatures."""
-
-
-class _Mark(Enum):
-    """What is known of an item before signatures are."""
-
-    PASSED_OVER = 0
-    NAMED = 1
-    """By another of the chunk, if that one is accepted."""
-
-
-_Known: TypeAlias = "_Mark | Refusal | int"
-"""A number is the place of the item's signature among the chunk's jobs."""
 
 
 class Judge:
@@ -61,19 +52,41 @@ class Judge:
         self.records = 0
         """Records so far, but for those of other runs."""
 
-    def judged(self, topic: str, records: Iterable[object]) -> Iterator[Judged]:
+    def glanced(self, topic: str, records: Iterable[Record]) -> Iterator[tuple[Record, Seen | Opened[Event] | Refusal]]:
+        """Steps or proofs, in their order: what each of the run's is that was accepted; others as in :meth:`judged`.
+
+        Opened are events of other kinds only: a record that names its run is seen, passed over, or refused.
+        """
+        keys = {name: key.public_key for name, key in self.ring.keys.items() if key.role in SIGNERS[topic]}
+        begun = (
+            (chunk, self.workers.glance(topic, [r.value for r in chunk], keys, self._run_id, self.chained))
+            for chunk in chunks(records)
+        )
+        for chunk, later in self.workers.ahead(begun):
+            for record, what in zip(chunk, later(), strict=True):
+                if what:
+                    self.records += 1
+                    yield record, what
+                elif what is None and (other := self._alone(topic, item_of(record))) is not None:
+                    yield record, other
+
+    def _alone(self, topic: str, item: Item) -> Opened[Event] | Refusal | None:
+        """One record by its own signature; None if it is to be passed over."""
+        before = self._before(topic, item)
+        if not isinstance(before, Known):
+            return before
+        try:
+            return self.open(topic, item)
+        except VerificationError as error:
+            return error
+
+    def judged(self, topic: str, records: Iterable[Record]) -> Iterator[Judged]:
         """Each record that is not another run's, in their order, as what it was accepted or why it is not.
 
         Introductions that hold are left out.
         """
-        waiting: deque[tuple[list[Item], list[_Known], Later[list[bool]]]] = deque()
-        for chunk in chunks(records):  # type: ignore[arg-type]
-            known, jobs = self._begin(topic, chunk)
-            waiting.append((chunk, known, self.workers.signatures(topic, jobs)))
-            while len(waiting) > self.workers.window:
-                yield from self._end(topic, *waiting.popleft())
-        while waiting:
-            yield from self._end(topic, *waiting.popleft())
+        for items, known, later in self.workers.ahead(self._begun(topic, chunk) for chunk in chunks(records)):
+            yield from self._ended(topic, items, known, later())
 
     def open(self, topic: str, item: Item) -> Opened[Event]:
         """The event, by its own signature.
@@ -83,79 +96,55 @@ class Judge:
         """
         return self.ring.open_decoded(topic, _claimed(item))
 
-    def _begin(self, topic: str, chunk: Sequence[Item]) -> tuple[list[_Known], list[Signature]]:
-        known: list[_Known] = []
+    def _begun(
+        self, topic: str, records: Sequence[Record]
+    ) -> tuple[list[Item], list[_Before], Later[list[bool]]]:  # fmt: skip
+        items = [item_of(record) for record in records]
+        known: list[_Before] = []
         jobs: list[Signature] = []
-        named: set[tuple[bytes, bytes]] = set()
-        # From the end: what names comes after what it names.
-        for item in reversed(chunk):
-            mark, claimed = self._before(topic, item), item.claimed
-            if mark is None:
+        for item in items:
+            before, claimed = self._before(topic, item), item.claimed
+            if isinstance(before, Known):
                 assert claimed is not None
-                if self._is_named(claimed, named):
-                    mark = _Mark.NAMED
-                else:
-                    key = self.ring.claimed(topic, claimed)
-                    mark = len(jobs)
-                    jobs.append((key.public_key, claimed.body, claimed.signature))
-                _names(claimed, named)
-            known.append(mark)
-        return known, jobs
+                known.append(len(jobs))
+                jobs.append((before.public_key, claimed.body, claimed.signature))
+            else:
+                known.append(before)
+        return items, known, self.workers.signatures(topic, jobs)
 
-    def _before(self, topic: str, item: Item) -> _Known | None:
-        """What can be said without a signature; None if it takes one."""
+    def _before(self, topic: str, item: Item) -> Refusal | Known | None:
+        """What can be said without a signature; if it takes one, the key; None: it is to be passed over."""
         if of_another(item, self._run_id):
-            return _Mark.PASSED_OVER
+            return None
         self.records += 1
         try:
             claimed = _claimed(item)
             if isinstance(claimed.event, EnclaveAttested):
                 open_introduction(topic, item.value)
-                return _Mark.PASSED_OVER
-            self.ring.claimed(topic, claimed)
+                return None
+            return self.ring.claimed(topic, claimed)
         except (DecodeError, VerificationError) as error:
             return error
-        return None
 
-    def _is_named(self, claimed: Opened[Event], named: set[tuple[bytes, bytes]]) -> bool:
-        if not self.chained:
-            return False
-        if isinstance(claimed.event, ProofAttached):
-            return True  # until by_entries has looked
-        return isinstance(claimed.event, StepCommitted | RunFinished) and (claimed.key_id, claimed.event_id) in named
-
-    def _end(
-        self, topic: str, chunk: list[Item], known: list[_Known], later: Later[list[bool]]
+    def _ended(
+        self, topic: str, items: Sequence[Item], known: Sequence[_Before], holds: Sequence[bool]
     ) -> Iterator[Judged]:  # fmt: skip
-        holds, found = later(), list[Judged]()
-        named: set[tuple[bytes, bytes]] = set()
-        for item, mark in zip(reversed(chunk), known, strict=True):
-            if mark is _Mark.PASSED_OVER:
-                continue
-            if isinstance(mark, DecodeError | VerificationError):
-                found.append((item, mark))
-                continue
-            claimed = _claimed(item)
-            try:
-                sure = holds[mark] if isinstance(mark, int) else self._is_named(claimed, named)
-                # What was to be named by a record that was not accepted is held to its own signature after all.
-                opened = self.ring.vouched(topic, claimed) if sure else self.ring.open_decoded(topic, claimed)
-                _names(claimed, named)
-                found.append((item, opened))
-            except VerificationError as error:
-                found.append((item, error))
-        yield from reversed(found)
+        for item, before in zip(items, known, strict=True):
+            if isinstance(before, DecodeError | VerificationError):
+                yield item, before
+            elif before is not None:
+                try:
+                    # What does not hold is opened for what it says then.
+                    how = self.ring.own if holds[before] else self.ring.open_decoded
+                    yield item, how(topic, _claimed(item))
+                except VerificationError as error:
+                    yield item, error
 
 
 def _claimed(item: Item) -> Opened[Event]:
     if item.claimed is None:
         raise DecodeError(item.why)
     return item.claimed
-
-
-def _names(claimed: Opened[Event], named: set[tuple[bytes, bytes]]) -> None:
-    if isinstance(claimed.event, StepCommitted | RunFinished):
-        named.add((claimed.key_id, claimed.event.previous))
 
 
 class ByCheckpoints:
@@ -176,7 +165,6 @@ class ByCheckpoints:
         self._judge, self._entries, self._roots = judge, entries, roots
         self._sizes = sorted(roots)
         self._taken, self._refused, self._repeated = taken, refused, repeated
-        self._frontier = Frontier()
         self._pending: list[Item] = []
         self._fresh: dict[bytes, Opened[Entry]] = {}
 
@@ -203,7 +191,7 @@ class ByCheckpoints:
             self.finish()
 
     def _settle(self, roots: list[Root]) -> None:
-        whole = Frontier(self._frontier.size, self._frontier.subtrees)
+        whole = self._entries.tree.frontier()
         for opened in self._fresh.values():
             whole.append(opened.body)
         keys = {opened.key_id for opened in self._fresh.values()}
@@ -216,7 +204,7 @@ class ByCheckpoints:
                 self._taken(item, self._fresh.pop(name))
             else:
                 self._repeated(item)
-        self._frontier, self._pending, self._fresh = whole, [], {}
+        self._pending, self._fresh = [], {}
 
     def finish(self) -> None:
         """Holds what waits to its own signatures."""
@@ -230,5 +218,4 @@ class ByCheckpoints:
             if self._entries.has(opened):
                 self._repeated(item)
             else:
-                self._frontier.append(opened.body)
                 self._taken(item, opened)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from ledger.frontier import Frontier
 from ledger.tree import GrowingTree
 from zk_autograd.errors import UsageError
 from zk_autograd.merkle import HASH_BYTES, leaf_hash, node_hash
@@ -64,12 +65,13 @@ def spilled() -> int:
 class Rows:
     """Rows of ``width`` bytes each."""
 
-    __slots__ = ("_blocks", "_count", "_file", "_flushed", "_tail", "width")
+    __slots__ = ("_block", "_blocks", "_count", "_file", "_flushed", "_number", "_tail", "width")
 
     def __init__(self, width: int) -> None:
         self.width, self._count = width, 0
         self._file, self._flushed, self._tail = _File(), 0, bytearray()
         self._blocks: dict[int, bytes] = {}
+        self._number, self._block = -1, b""  # the block that was read last
 
     def __len__(self) -> int:
         return self._count
@@ -84,17 +86,24 @@ class Rows:
             self._tail = bytearray()
 
     def __getitem__(self, index: int) -> bytes:
+        width = self.width
         if index >= self._flushed:
-            start = (index - self._flushed) * self.width
-            return bytes(self._tail[start : start + self.width])
+            start = (index - self._flushed) * width
+            return bytes(self._tail[start : start + width])
         number, at = divmod(index, _BLOCK_ROWS)
+        if number != self._number:
+            self._block, self._number = self._fetched(number), number
+        start = at * width
+        return self._block[start : start + width]
+
+    def _fetched(self, number: int) -> bytes:
         block = self._blocks.get(number)
         if block is None:
             if len(self._blocks) >= _BLOCKS:
                 del self._blocks[next(iter(self._blocks))]
             block = self._file.read(number * _BLOCK_ROWS * self.width, _BLOCK_ROWS * self.width)
             self._blocks[number] = block
-        return block[at * self.width : (at + 1) * self.width]
+        return block
 
     def __iter__(self) -> Iterator[bytes]:
         return (self[i] for i in range(len(self)))
@@ -103,11 +112,12 @@ class Rows:
 class Spool:
     """Byte strings of any length."""
 
-    __slots__ = ("_ends", "_file", "_tail", "_window", "_window_at")
+    __slots__ = ("_ends", "_file", "_next", "_size", "_start", "_tail", "_window", "_window_at")
 
     def __init__(self) -> None:
-        self._file, self._tail, self._ends = _File(), bytearray(), Rows(8)
+        self._file, self._tail, self._ends, self._size = _File(), bytearray(), Rows(8), 0
         self._window, self._window_at = b"", 0
+        self._next, self._start = 0, 0  # the string behind the one that was read last, and where it begins
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -115,14 +125,16 @@ class Spool:
     def append(self, value: bytes) -> None:
         """Adds a string."""
         self._tail += value
-        self._ends.append((self._file.size + len(self._tail)).to_bytes(8, "big"))
+        self._size += len(value)
+        self._ends.append(self._size.to_bytes(8, "big"))
         if len(self._tail) >= _WRITE:
             self._file.append(self._tail)
             self._tail = bytearray()
 
     def __getitem__(self, index: int) -> bytes:
-        start = int.from_bytes(self._ends[index - 1], "big") if index else 0
-        end = int.from_bytes(self._ends[index], "big")
+        start = self._start if index == self._next else self._end(index - 1)
+        end = self._end(index)
+        self._next, self._start = index + 1, end
         if start >= self._file.size:
             return bytes(self._tail[start - self._file.size : end - self._file.size])
         at = start - self._window_at
@@ -130,14 +142,19 @@ class Spool:
             self._window, self._window_at, at = self._file.read(start, max(_READ, end - start)), start, 0
         return self._window[at : at + end - start]
 
+    def _end(self, index: int) -> int:
+        """Where a string ends; one before the first: where that begins."""
+        return int.from_bytes(self._ends[index], "big") if index >= 0 else 0
+
 
 class SpilledTree(GrowingTree):
     """A log's tree of which only blocks are in memory: 64 bytes a leaf on the disk."""
 
-    __slots__ = ("_levels",)
+    __slots__ = ("_levels", "_subtrees")
 
     def __init__(self) -> None:
         self._levels = [Rows(HASH_BYTES)]
+        self._subtrees: list[bytes] = []  # the perfect ones, the largest first: what the next leaves join
 
     @property
     def size(self) -> int:
@@ -146,16 +163,21 @@ class SpilledTree(GrowingTree):
 
     def append(self, leaf_data: bytes) -> int:
         """Add a leaf; returns its index."""
-        index = self.size
-        level, position, node = 0, index, leaf_hash(leaf_data)
-        while True:
-            self._levels[level].append(node)
-            if not position & 1:
-                return index
-            node = node_hash(self._levels[level][position - 1], node)
+        index = position = self.size
+        level, node = 0, leaf_hash(leaf_data)
+        self._levels[0].append(node)
+        while position & 1:
+            node = node_hash(self._subtrees.pop(), node)
             level, position = level + 1, position >> 1
             if level == len(self._levels):
                 self._levels.append(Rows(HASH_BYTES))
+            self._levels[level].append(node)
+        self._subtrees.append(node)
+        return index
+
+    def frontier(self) -> Frontier:
+        """A tree of the same leaves, to be carried on by itself."""
+        return Frontier(self.size, self._subtrees)
 
     def node(self, level: int, index: int) -> bytes:
         """See :meth:`GrowingTree.node`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from consumers.audit.stretch import Stretch
 from schemas.events import RunStarted, StepCommitted
 
 
@@ -20,9 +21,17 @@ class Gradients:
         self._saturated += step.saturated
         self._underflow += step.underflow
         self._limited += step.limited
-        self._changes += any(step.shifts)
+        self._changes += bool(step.shifts) and any(step.shifts)
         if not self._worst or step.rounding > self._rounding:
             self._rounding, self._worst = step.rounding, step.step
+
+    def extend(self, stretch: Stretch) -> None:
+        """Takes the next steps."""
+        self._saturated += stretch.saturated
+        self._underflow += stretch.underflow
+        self._limited += stretch.limited
+        if not self._worst or stretch.rounding[0] > self._rounding:
+            self._rounding, self._worst = stretch.rounding
 
     def facts(self) -> dict[str, Any]:
         """Over all steps, for machines.

@@ -116,12 +116,13 @@ class _Rule:
 
     def candidates(self) -> Iterator[tuple[Slot, Opened[ProofAttached]]]:
         """Proofs that count, of the run's circuit, by step and shard."""
-        out, proofs, start = self._out, self._found.proofs, self._chain.start
+        proofs, wanted, shards = self._found.proofs, self._wanted, self._chain.start.shards
+        draws = None if self._out.sampling is None else self._out.sampling.draws
         # A start may declare a million shards: nothing here grows with what is declared, only with what is there.
         for step, shard, index in proofs.in_order():
             # Of a sampled run only shards that were drawn count.
-            if step in self._wanted and 0 <= shard < start.shards and (
-                out.sampling is None or (step in out.sampling.draws and shard in out.sampling.draws[step])
+            if step in wanted and 0 <= shard < shards and (
+                draws is None or (step in draws and shard in draws[step])
             ):  # fmt: skip
                 yield (step, shard), proofs.sealed[index]
 

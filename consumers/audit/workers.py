@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeAlias, TypeVar
 
+from consumers.audit.glance import Glance, glance
+from consumers.audit.stretch import Stretch, stretch_of
 from ledger.chain import RunChain
-from schemas.events import RunStarted, StepCommitted
-from schemas.signing import Opened, decode_unverified, verify_body
+from schemas.events import RunStarted
+from schemas.signing import Opened, verify_body
 from zk_autograd.errors import EventLogError, VerificationError
 from zk_autograd.proofs.base import Circuit
 
@@ -44,6 +47,16 @@ class Workers:
         """Chunks that may be under way at once."""
         return 2 * self.processes + 1 if self.processes else 0
 
+    def ahead(self, begun: Iterable[T]) -> Iterator[T]:
+        """The same, of which so many are begun before the first is asked for."""
+        waiting = deque[T]()
+        for one in begun:
+            waiting.append(one)
+            while len(waiting) > self.window:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+
     def signatures(self, topic: str, jobs: Sequence[Signature]) -> Later[list[bool]]:
         """For each whether it holds for this topic."""
         if not self._elsewhere(len(jobs)):
@@ -51,14 +64,21 @@ class Workers:
             return lambda: found
         return self._submit(_signatures, topic, jobs)
 
-    def schedules(self, start: Opened[RunStarted], circuit: Circuit, values: Sequence[bytes]) -> Later[list[bool]]:
-        """For each sealed StepCommitted whether rates and integers are the start's, no scale having changed.
-
-        Nothing (an empty list) if this is not worth another process: then it is for the caller's own chain to say.
-        """
+    def glance(
+        self, topic: str, values: Sequence[bytes], keys: Mapping[bytes, bytes], run_id: bytes, chained: bool
+    ) -> Later[list[Glance]]:  # fmt: skip
+        """What each of these records is: see :func:`consumers.audit.glance.glance`."""
         if not self._elsewhere(len(values)):
-            return list
-        return self._submit(_schedules, start, circuit, values)
+            found = glance(topic, values, keys, run_id, chained)
+            return lambda: found
+        return self._submit(glance, topic, values, keys, run_id, chained)
+
+    def stretch(self, start: Opened[RunStarted], circuit: Circuit, values: Sequence[bytes]) -> Later[Stretch | None]:
+        """What these records of a run's steps begin with, no scale having changed: see :func:`stretch_of`."""
+        if not self._elsewhere(len(values)):
+            found = _stretch(start, circuit, values)
+            return lambda: found
+        return self._submit(_stretch, start, circuit, values)
 
     def _elsewhere(self, count: int) -> bool:
         self._done += count
@@ -108,22 +128,11 @@ def _signatures(topic: str, jobs: Sequence[Signature]) -> list[bool]:
     return found
 
 
-_chain: tuple[bytes, RunChain] | None = None
+_chain: tuple[tuple[Opened[RunStarted], Circuit], RunChain] | None = None
 
 
-def _schedules(start: Opened[RunStarted], circuit: Circuit, values: Sequence[bytes]) -> list[bool]:
+def _stretch(start: Opened[RunStarted], circuit: Circuit, values: Sequence[bytes]) -> Stretch | None:
     global _chain
-    if _chain is None or _chain[0] != start.event_id + circuit.id:
-        _chain = start.event_id + circuit.id, RunChain(start, circuit)
-    chain, found = _chain[1], []
-    for value in values:
-        event = decode_unverified("steps", value).event
-        try:
-            if isinstance(event, StepCommitted) and not event.shifts:
-                chain.check_public(event)
-                found.append(True)
-            else:
-                found.append(False)
-        except VerificationError:
-            found.append(False)
-    return found
+    if _chain is None or _chain[0] != (start, circuit):
+        _chain = (start, circuit), RunChain(start, circuit)
+    return stretch_of(_chain[1], values)

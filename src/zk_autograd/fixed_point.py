@@ -72,7 +72,12 @@ class ParameterBlock:
 
 def round_half_up(x: Fraction) -> int:
     """The integer nearest to ``x``; halves go up."""
-    return (2 * x.numerator + x.denominator) // (2 * x.denominator)
+    return rounded(x.numerator, x.denominator)
+
+
+def rounded(numerator: int, denominator: int) -> int:
+    """:func:`round_half_up` of a quotient by a number above 0, which need not be in lowest terms."""
+    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def power_fx(base: int, one: int, exponent: int) -> int:
@@ -81,16 +86,24 @@ def power_fx(base: int, one: int, exponent: int) -> int:
     Args:
         base: numerator, ``0 <= base < one``.
         one: denominator.
-        exponent: ``>= 0``.
+        exponent: ``>= 0``, below 2^64.
     """
-    result = 1 << FRACTION_BITS
-    square = (base << FRACTION_BITS) // one
+    result, squares, number = 1 << FRACTION_BITS, _squares(base, one), 0
     while exponent:
         if exponent & 1:
-            result = (result * square) >> FRACTION_BITS
-        square = (square * square) >> FRACTION_BITS
+            result = (result * squares[number]) >> FRACTION_BITS
         exponent >>= 1
+        number += 1
     return result
+
+
+@lru_cache(64)
+def _squares(base: int, one: int) -> tuple[int, ...]:
+    """``base/one``, its square, the square of that and so on: a run's steps all take the same ones."""
+    squares = [(base << FRACTION_BITS) // one]
+    while len(squares) < 64:
+        squares.append(squares[-1] * squares[-1] >> FRACTION_BITS)
+    return tuple(squares)
 
 
 def nearest_coprime(x: int, modulus: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from consumers.audit.rates import rates, rates_in_words
+from consumers.audit.rates import Rates, rates_in_words
 from ledger.chain import RunChain
 from schemas.events import Hyper, ScheduleKind
 from tests.consumers.test_chain_scales import RATES, P, Run, opened
@@ -161,10 +161,12 @@ def test_a_verdict_prints_declared_rates_below_a_unit_and_what_was_taken() -> No
     """``zk-audit``'s check 4 and ``--json``: the bound allows one step at the largest rate, so it has to be seen."""
     run = tabled("adam", (0.02, 1e-9, 1e-9), 12)
     run.chain = RunChain(opened(run.start), run.circuit)
+    taken = Rates(run.chain)
     for lr in (0.02, 1e-9, 1e-9):
         event = run.event(rates=(lr, lr))
         run.chain.append(opened(event))
-    (found, _) = rates(run.chain)
+        taken.add(event.rates)
+    (found, _) = taken.facts()
     unit = found["unit"]
     assert unit > 6e-5
     assert (found["least"], found["largest"]) == (1e-9, 0.02)

@@ -46,6 +46,7 @@ def test_the_tree_on_the_disk_is_the_tree(size: int) -> None:
     for leaf in leaves:
         spilled.append(leaf)
     assert (spilled.size, spilled.root()) == (size, tree.root())
+    assert (spilled.frontier().size, spilled.frontier().root()) == (size, tree.root())
     for at in range(0, size + 1, max(1, size // 50)):
         assert spilled.root_at(at) == tree.root_at(at)
     if size:

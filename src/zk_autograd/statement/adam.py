@@ -22,6 +22,7 @@ from zk_autograd.fixed_point import (
     nearest_coprime,
     power_fx,
     round_half_up,
+    rounded,
     rounding_offset,
     scale_for,
     weight_scale,
@@ -187,7 +188,8 @@ class Adam(Statement):
         one = 1 << FRACTION_BITS
         m_sum = one - power_fx(b1, P, step)
         v_root = math.isqrt((one - power_fx(b2, P, step)) << FRACTION_BITS)
-        A = round_half_up(Fraction(lr) * v_root * self._unit(fmt.guard) * 2**fmt.scale_w / m_sum)
+        lr_over, lr_under = lr.as_integer_ratio()
+        A = rounded(lr_over * v_root * self._unit(fmt.guard) << fmt.scale_w, lr_under * m_sum)
         first = step == 1
         pub = Public(
             b1=0 if first else b1,
@@ -221,8 +223,9 @@ class Adam(Statement):
         self, hyper: Hyper, lr: float, step: int, fmt: Format, P: int, shift: int = 0, known: Resolution = UNCHANGED
     ) -> Public:
         pub = super().step_integers(hyper, lr, step, fmt, P, shift)
-        faded = Fraction(self._faded(hyper, known, step, P), RESOLUTION_ONE)
-        pub["E"] = max(pub["E"], round_half_up(MEMORY * faded * self.root_scale / 2))
+        if known.units:
+            faded = Fraction(self._faded(hyper, known, step, P), RESOLUTION_ONE)
+            pub["E"] = max(pub["E"], round_half_up(MEMORY * faded * self.root_scale / 2))
         return pub
 
     def rate_unit(self, fmt: Format, P: int) -> float:
@@ -231,7 +234,8 @@ class Adam(Statement):
     @classmethod
     def _E(cls, hyper: Hyper, v_root: int, scale_g: int, guard: int | None = None) -> int:
         scale = cls._unit(cls.guard if guard is None else guard) << scale_g
-        return max(cls.least_E, round_half_up(Fraction(hyper["eps"]) * v_root * scale / (1 << FRACTION_BITS)))
+        over, under = hyper["eps"].as_integer_ratio()
+        return max(cls.least_E, rounded(over * v_root * scale, under << FRACTION_BITS))
 
     def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         hints: dict[str, Array] = {}
