@@ -9,4 +9,7 @@ import os
 for _library in ("OMP", "OPENBLAS"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
+# Triton reads this when it is imported; whatever is tested in machine code runs in processes of its own.
+os.environ["TRITON_INTERPRET"] = "1"
+
 pytest_plugins = ["tests.support.circuits", "tests.support.broker"]

@@ -174,9 +174,12 @@ class Teller:
     def draws(self, step: int, randomness: bytes) -> tuple[int, ...]:
         return draw(self.seed(step, randomness), COUNT, SHARDS)
 
-    def luck(self, steps: Sequence[int], miss: bool = False) -> bytes:
-        """Randomness that draws (or, with ``miss``, does not draw) the proven shard of each of these steps."""
-        for number in range(1 << 20):
+    def luck(self, steps: Sequence[int], miss: bool = False, first: int = 0) -> bytes:
+        """Randomness that draws (or, with ``miss``, does not draw) the proven shard of each of these steps.
+
+        Tried in order from ``first`` on: two receipts that must differ begin far from each other.
+        """
+        for number in range(first, 1 << 20):
             found = number.to_bytes(32, "big")
             hits = [self.draws(s, found) == (self.proofs[s].shard,) for s in steps if s in self.proofs]
             if all(hit != miss for hit in hits):
