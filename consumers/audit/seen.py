@@ -6,10 +6,13 @@ write to it but does not know the key can take it away, which a watch says, and 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,6 +149,19 @@ class SeenFile:
         self._key = home_key(home)
         self._place = json.dumps(place).encode()
         self.path = home / "audit" / f"seen-{hashlib.sha256(self._place).hexdigest()[:16]}.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else reads and then writes the file meanwhile. UsageError if that cannot be had."""
+        try:
+            handle = os.open(
+                self.path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as error:
+            raise UsageError(f"{self.path}: {error.strerror}") from None
+        with os.fdopen(handle, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def load(self) -> tuple[str, Seen] | None:
         """The run's id and what was seen of it; None if nothing was.
