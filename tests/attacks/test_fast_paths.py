@@ -1,0 +1,103 @@
+"""Attacks on what an audit does faster than record by record: hashes instead of signatures, batches of proofs, and what
+a watch keeps between two starts."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from consumers.audit import spill
+from schemas.codec import encode
+from schemas.events import Event, ProofAttached, Role, RunOpened, Signed
+from schemas.signing import decode_unverified
+from tests.attacks.conftest import assert_doubts
+from tests.attacks.test_watched_logs import Watching
+from tests.consumers.test_audit_collect import cut_back
+from tests.support.forge import Case, explain
+from zk_autograd.errors import UsageError
+from zk_autograd.tee.keys import new_signing_key
+
+
+def unsigned(case: Case, topic: str, event: Event, key_id: bytes | None = None) -> bytes:
+    """A record that somebody without a key has written under the id of one that there is."""
+    return encode(Signed(encode(event), key_id or case.insider.key(topic).key_id, bytes(64)))
+
+
+def first_proof(case: Case) -> ProofAttached:
+    event = decode_unverified("proofs", case.proofs()[1, 0].value).event
+    assert isinstance(event, ProofAttached)
+    return event
+
+
+# Hashes instead of signatures
+
+
+@pytest.mark.parametrize("partitions", [(0, 0), (0, 1, 2)])
+def test_a_strangers_proof_that_is_there_twice(case: Case, partitions: tuple[int, ...]) -> None:
+    """What: a stranger writes a proof under a prover's id, and the same bytes again. Why: where signatures come last,
+    a copy was left out as one that says nothing before its original was refused, so two audits counted differently.
+    Where: ``Proofs.add``."""
+    value = unsigned(case, "proofs", replace(first_proof(case), proof=b"mine"))
+    for partition in partitions:
+        case.log.append("proofs", value, partition=partition)
+    found = case.audit()
+    assert_doubts(found, 1)
+    assert len(found.checks[1].findings) == len(partitions), explain(found)
+    assert "repeated" not in found.checks[0].detail
+
+
+def test_a_strangers_entry_under_a_ledgers_key_that_is_not_pinned(case: Case) -> None:
+    """What: an entry nobody signed, under a key that is introduced, but not the policy's. Why: two things are wrong with
+    it, and two audits named another one. Where: ``ByCheckpoints.take``."""
+    other = new_signing_key()
+    case.log.append("steps", case.insider.introduce(Role.LEDGER, other))
+    case.log.append("ledger", unsigned(case, "ledger", RunOpened(bytes(32)), other.key_id))
+    assert_doubts(case.audit(), 1)
+
+
+# What a watch keeps
+
+
+@pytest.fixture
+def watch(case: Case, tmp_path: Path) -> Callable[[], Watching]:
+    """A new watch, of a home that has the circuits and remembers what the ones before saw."""
+    home = tmp_path / "auditor"
+    shutil.copytree(case.sound.home.path / "circuits", home / "circuits")
+    shutil.copytree(case.sound.home.path / "srs", home / "srs")
+    return lambda: Watching(case, live=False, words=("--home", str(home), "--resume"))
+
+
+def test_a_watch_that_saw_less_does_not_make_a_home_forget(case: Case, watch: Callable[[], Watching]) -> None:
+    """What: two watches of one home overlap (a restart); the host shows the later one the whole log, then takes it back
+    to what the earlier one knows. Why: the earlier one put its smaller log down over the larger. Where:
+    ``Watch.round``."""
+    go_on = cut_back(case)
+    earlier, later = watch(), watch()
+    assert earlier.look() == set()
+    go_on()
+    assert later.look() == set()
+    cut_back(case)
+    assert "log rolled back" in earlier.look()
+    assert "log rolled back" in watch().look()
+
+
+def test_a_disk_that_is_full_is_no_roll_back(
+    case: Case, watch: Callable[[], Watching], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What: a hostile prover fills the topic until the auditor's ``$TMPDIR`` has no room. Why: whatever went wrong in
+    reading a run that had been there was the alarm that it is gone. Where: ``Watch.round``."""
+    watching = watch()
+    assert watching.look() == set()
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(spill, "_WRITE", 1)
+    monkeypatch.setattr(spill.os, "pwrite", full)
+    with pytest.raises(UsageError, match="No space left"):
+        watching.look()
