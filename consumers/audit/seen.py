@@ -30,6 +30,8 @@ from zk_autograd.tee.keys import write_private
 
 _DOMAIN = b"zk-autograd/seen/v1\0"
 _LARGEST = 1 << 20
+_ANCHORS = 1000
+"""So many are followed by their receipts: where a policy names none, who publishes receipts can make anchors up."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,10 @@ class Seen:
         if largest < self.checkpoint:
             text = f"there was a checkpoint of {self.checkpoint} entries, now the largest is of {largest}"
             found.append(Alarm("checkpoint rolled back", text))
-        receipts = {r.anchor: (r.counter, r.root) for r in sorted(now.receipts, key=lambda r: r.counter)}
+        newest = {r.anchor: (r.counter, r.root) for r in sorted(now.receipts, key=lambda r: r.counter)}
+        # Those that are known stay, then the first ones in the log.
+        names = list(dict.fromkeys([*self.receipts, *(r.anchor for r in now.receipts)]))[:_ANCHORS]
+        receipts = {name: newest[name] for name in names if name in newest}
         live = {uri: (head.counter, head.root) for uri, head in heads if head is not None}
         found += _anchors("receipts", self.receipts, receipts) + _anchors("live", self.heads, live, may_miss=True)
         self.entries, self.root = tree.size, tree.root()

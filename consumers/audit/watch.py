@@ -107,7 +107,7 @@ class Watch:
         alarms += self._seen.compare(now, found, out, heads)
         if self._file and not alarms:
             with self._file.locked():
-                # Another watch of this home may have seen more meanwhile: then that stays, and the next round is held to it.
+                # Another watch of this home may have seen more meanwhile: that stays, and the next round is held to it.
                 _, seen = self._file.load() or (self._run, self._seen)
                 if not seen.compare(now, found, out, heads):
                     self._file.save(self._run, seen)

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from anchor.file_record import decode_record, identity_text
 from consumers.audit import spill
 from schemas.codec import encode
-from schemas.events import Event, ProofAttached, Role, RunOpened, Signed
-from schemas.signing import decode_unverified
+from schemas.events import Anchored, Event, ProofAttached, Role, RunOpened, Signed
+from schemas.signing import decode_unverified, seal
 from tests.attacks.conftest import assert_doubts
 from tests.attacks.test_watched_logs import Watching
 from tests.consumers.test_audit_collect import cut_back
+from tests.support.events import digest
 from tests.support.forge import Case, explain
 from zk_autograd.errors import UsageError
 from zk_autograd.tee.keys import new_signing_key
@@ -52,8 +54,8 @@ def test_a_strangers_proof_that_is_there_twice(case: Case, partitions: tuple[int
 
 
 def test_a_strangers_entry_under_a_ledgers_key_that_is_not_pinned(case: Case) -> None:
-    """What: an entry nobody signed, under a key that is introduced, but not the policy's. Why: two things are wrong with
-    it, and two audits named another one. Where: ``ByCheckpoints.take``."""
+    """What: an entry nobody signed, under a key that is introduced, but not the policy's. Why: two things are wrong
+    with it, and two audits named another one. Where: ``ByCheckpoints.take``."""
     other = new_signing_key()
     case.log.append("steps", case.insider.introduce(Role.LEDGER, other))
     case.log.append("ledger", unsigned(case, "ledger", RunOpened(bytes(32)), other.key_id))
@@ -101,3 +103,27 @@ def test_a_disk_that_is_full_is_no_roll_back(
     monkeypatch.setattr(spill.os, "pwrite", full)
     with pytest.raises(UsageError, match="No space left"):
         watching.look()
+
+
+def test_anchors_without_number_do_not_blind_a_watch(case: Case, watch: Callable[[], Watching]) -> None:
+    """What: who holds an anchoring key publishes true receipts of thousands of anchors that it made up. Why: where the
+    policy names no anchors each is kept, and a file that had grown too large was not read again. Where:
+    ``Seen.compare``."""
+    policy = replace(case.policy, anchors=None)
+    watching = watch()
+    watching.watch._policy = policy
+    *_, last = (o.event for _, o in case.log.opened("anchors"))
+    assert isinstance(last, Anchored)
+    key = case.insider.key("anchors")
+    values, at = list[bytes](), decode_record(last.receipt)
+    for number in range(7_200):
+        name = digest(f"anchor {number}")
+        receipt = replace(at, anchor_id=name, counter=1, previous=name)
+        event = replace(last, anchor=identity_text(name), counter=1, receipt=receipt.encode())
+        values.append(seal("anchors", event, key))
+    case.log.append("anchors", *values)
+    assert watching.look() == set()
+    assert watching.look() == set()
+    honest, found = case.log.opened("anchors")[0][1].event, watching.watch._seen.receipts
+    assert isinstance(honest, Anchored)
+    assert honest.anchor in found
