@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anchor.file_record import decode_record, identity_text
-from consumers.audit import spill
+from consumers.audit import spill, step_proofs
 from schemas.codec import encode
 from schemas.events import Anchored, Event, ProofAttached, Role, RunOpened, Signed
 from schemas.signing import decode_unverified, seal
@@ -127,3 +128,28 @@ def test_anchors_without_number_do_not_blind_a_watch(case: Case, watch: Callable
     honest, found = case.log.opened("anchors")[0][1].event, watching.watch._seen.receipts
     assert isinstance(honest, Anchored)
     assert honest.anchor in found
+
+
+# Batches of proofs
+
+
+def test_large_proofs_are_not_held_in_thousands(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What: a prover attaches thousands of proofs as large as a record may be. Why: proofs were taken from the disk by
+    number, 8,192 at a time, which is half a gigabyte of them. Where: ``check_proofs``."""
+    key, event = case.insider.key("proofs"), first_proof(case)
+    large = b"".join(digest(f"{i}") for i in range(1_900))
+    other = replace(event, circuit_id=digest("another circuit"))
+    values = (seal("proofs", replace(other, proof=digest(f"proof {n}") + large), key) for n in range(1_200))
+    case.log.append("proofs", *values)
+    held = 0
+    judge = step_proofs._Rule.judge
+
+    def watched(rule: Any, batch: Any) -> None:
+        nonlocal held
+        held = max(held, sum(len(opened.body) for _, opened, _ in batch))
+        judge(rule, batch)
+
+    monkeypatch.setattr(step_proofs._Rule, "judge", watched)
+    found = case.audited("all", case.policy)
+    assert found.exit_code == 0, explain(found)
+    assert 60 << 20 < held < 66 << 20
