@@ -122,7 +122,7 @@ class Seen:
         names = list(dict.fromkeys([*self.receipts, *(r.anchor for r in now.receipts)]))[:_ANCHORS]
         receipts = {name: newest[name] for name in names if name in newest}
         live = {uri: (head.counter, head.root) for uri, head in heads if head is not None}
-        found += _anchors("receipts", self.receipts, receipts) + _anchors("live", self.heads, live, may_miss=True)
+        found += _anchors("receipts", self.receipts, newest) + _anchors("live", self.heads, live, may_miss=True)
         self.entries, self.root = tree.size, tree.root()
         self.checkpoint, self.receipts, self.heads = largest, receipts, self.heads | live
         return found
