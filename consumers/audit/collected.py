@@ -35,13 +35,14 @@ class Collected:
     runs: dict[bytes, str] = field(default_factory=dict)
     start: Opened[RunStarted] | None = None
     chain: ChainEvents = field(default_factory=ChainEvents)
+    proofs: Proofs = field(default_factory=Proofs)
     checkpoints: list[Opened[CheckpointIssued]] = field(default_factory=list)
     anchored: list[Opened[Anchored]] = field(default_factory=list)
     records: int = 0
     used_keys: set[bytes] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.ledger, self.proofs = Entries(self.run_id), Proofs(signed=self.mode == "all")
+        self.ledger = Entries(self.run_id)
 
     @property
     def noise(self) -> list[Finding]:

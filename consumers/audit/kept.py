@@ -91,17 +91,13 @@ def _digest(value: bytes) -> bytes:
 class Proofs:
     """A run's proofs by step and shard.
 
-    Args:
-        signed: their signatures were verified, so that a copy says nothing; else it may be refused, as what it copies.
-
     Attributes:
         ids: the events' ids, in the order of arrival.
         partitions, offsets: where each stood.
         ascending: each came after all of earlier steps and shards, so that no event is there twice.
     """
 
-    def __init__(self, signed: bool = True) -> None:
-        self._signed = signed
+    def __init__(self) -> None:
         self.sealed: Named[ProofAttached] = Named("proofs")
         self.ids = self.sealed.ids
         self.partitions, self.offsets = array("i"), array("q")
@@ -113,13 +109,13 @@ class Proofs:
         self._dropped = bytearray()
 
     def add(self, what: Seen, value: bytes, partition: int, offset: int) -> bool:
-        """Takes a record; False if the same was taken already, byte for byte."""
+        """Takes a record; False if the same is there already, byte for byte."""
         step, shard, key_id, event_id = what
         slot = step, shard
         later = slot > self._last
         if later:
             self._last = slot
-        elif self._signed and self._seen is None:
+        elif self._seen is None:
             self._seen = Ids()  # until now nothing could be there twice
             for index in range(len(self._steps)):
                 self._seen.add(_digest(self.sealed.value(index)))
