@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +15,18 @@ import pytest
 
 from anchor.file_record import decode_record, identity_text
 from consumers.audit import spill, step_proofs
+from consumers.audit.collect import collect
 from schemas.codec import encode
-from schemas.events import Anchored, Event, ProofAttached, Role, RunOpened, Signed
+from schemas.events import Anchored, EnclaveAttested, Event, EvidenceClass, ProofAttached, Role, RunOpened, Signed
 from schemas.signing import decode_unverified, seal
+from schemas.wire import open_event_log
 from tests.attacks.conftest import assert_doubts
 from tests.attacks.test_watched_logs import Watching
 from tests.consumers.test_audit_collect import cut_back
 from tests.support.events import digest
 from tests.support.forge import Case, explain
 from zk_autograd.errors import UsageError
+from zk_autograd.policy import Policy
 from zk_autograd.tee.keys import new_signing_key
 
 
@@ -44,7 +48,7 @@ def first_proof(case: Case) -> ProofAttached:
 def test_a_strangers_proof_that_is_there_twice(case: Case, partitions: tuple[int, ...]) -> None:
     """What: a stranger writes a proof under a prover's id, and the same bytes again. Why: where signatures come last,
     a copy was left out as one that says nothing before its original was refused, so two audits counted differently.
-    Where: ``Proofs.add``."""
+    Where: ``_repeat``."""
     value = unsigned(case, "proofs", replace(first_proof(case), proof=b"mine"))
     for partition in partitions:
         case.log.append("proofs", value, partition=partition)
@@ -153,3 +157,46 @@ def test_large_proofs_are_not_held_in_thousands(case: Case, monkeypatch: pytest.
     found = case.audited("all", case.policy)
     assert found.exit_code == 0, explain(found)
     assert 60 << 20 < held < 66 << 20
+
+
+# Memory
+
+
+def peak(case: Case, policy: Policy) -> int:
+    """The most that collecting the run held, in bytes."""
+    with open_event_log(f"{case.log.url}?mode=ro", create=False) as log:
+        tracemalloc.start()
+        collect(log, case.run_id, policy)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return found
+
+
+def test_copies_of_checkpoints_and_receipts_are_not_kept(case: Case) -> None:
+    """What: a stranger plays one checkpoint and one receipt again and again. Why: all were kept until the end of the
+    topic, and only then told from the first. Where: ``_listed``."""
+    for topic in ("checkpoints", "anchors"):
+        case.log.append(topic, *[case.log.records(topic)[-1].value] * 6_000)
+    assert peak(case, case.policy) < 5 << 20
+    found = case.audit()
+    assert found.exit_code == 0, explain(found)
+    assert "12000 repeated" in found.checks[0].detail
+
+
+def test_introductions_of_nobody_are_not_kept_on_first_use(case: Case) -> None:
+    """What: a stranger writes large introductions that nobody signed. Why: an auditor without a policy kept whatever
+    decodes, and called its first bytes a root that is trusted. Where: ``_heads``."""
+    honest = case.sound.home.policy().roots["SIMULATED"]
+    policy = Policy(frozenset({"SIMULATED"}), srs_classes=frozenset({"DEV"}), first_use=True)
+    key = new_signing_key()
+    values = []
+    for number in range(3_000):
+        evidence = digest(f"root {number}") + bytes(20_000)
+        event = EnclaveAttested(Role.PROVER, key.public_key, EvidenceClass.SIMULATED, evidence, 0)
+        values.append(encode(Signed(encode(event), key.key_id, bytes(64))))
+    case.log.append("steps", *values)
+    assert peak(case, policy) < 45 << 20
+    with open_event_log(f"{case.log.url}?mode=ro", create=False) as log:
+        found = collect(log, case.run_id, policy)
+    assert found.policy.roots["SIMULATED"] == honest
+    assert found.start is not None
