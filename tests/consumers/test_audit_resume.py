@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from consumers.audit import cli
+from consumers.audit import cli, remembered
 from consumers.audit.proofs import Job, Verdict
 from consumers.audit.remembered import Remembered
 from tests.support.forge import Case, flipped
@@ -100,7 +100,7 @@ def test_without_it_nothing_is_remembered_or_written(
 def test_an_audit_that_is_stopped_goes_on_where_it_was(
     case: Case, home: Path, asked: list[int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_AT_ONCE", 2)
+    monkeypatch.setattr(remembered, "_AT_ONCE", 2)
     real = cli.verify_all
 
     def stopping(*args: Any) -> list[Verdict]:
