@@ -4,6 +4,7 @@ a watch keeps between two starts."""
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -17,14 +18,24 @@ from anchor.file_record import decode_record, identity_text
 from consumers.audit import spill, step_proofs
 from consumers.audit.collect import collect
 from schemas.codec import encode
-from schemas.events import Anchored, EnclaveAttested, Event, EvidenceClass, ProofAttached, Role, RunOpened, Signed
+from schemas.events import (
+    Anchored,
+    EnclaveAttested,
+    Event,
+    EvidenceClass,
+    ProofAttached,
+    Role,
+    RunOpened,
+    Signed,
+    StepCommitted,
+)
 from schemas.signing import decode_unverified, seal
 from schemas.wire import open_event_log
-from tests.attacks.conftest import assert_doubts
+from tests.attacks.conftest import assert_doubts, assert_violates
 from tests.attacks.test_watched_logs import Watching
 from tests.consumers.test_audit_collect import cut_back
 from tests.support.events import digest
-from tests.support.forge import Case, explain
+from tests.support.forge import Case, explain, report
 from zk_autograd.errors import UsageError
 from zk_autograd.policy import Policy
 from zk_autograd.tee.keys import new_signing_key
@@ -200,3 +211,17 @@ def test_introductions_of_nobody_are_not_kept_on_first_use(case: Case) -> None:
         found = collect(log, case.run_id, policy)
     assert found.policy.roots["SIMULATED"] == honest
     assert found.start is not None
+
+
+# Numbers
+
+
+def test_rates_that_add_up_to_no_number_leave_a_report_that_others_can_read(case: Case) -> None:
+    """What: a trainer declares rates near the largest float. Why: their sum is none, and JSON has no word for it.
+    Where: ``Rates.facts``."""
+    story = case.story()
+    story.edit(StepCommitted, rates=(1.7e308,))
+    case.retell(story)
+    found = case.audit()
+    assert_violates(found, 4)
+    json.dumps(report(found), allow_nan=False)
