@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ledger.note import MAX_NOTE_BYTES
-from ledger.tiles import CHECKPOINT, Tile
+from ledger.tiles import CHECKPOINT, WIDTH, Tile
 from schemas.text import one_line
 from tiles.base import Source, Store, WrongFileError
 from zk_autograd.errors import StorageError, UsageError
@@ -22,6 +23,10 @@ from zk_autograd.errors import StorageError, UsageError
 _THREADS = 16
 _ATTEMPTS = 5
 _SECONDS = 30
+_EMPTY_PAGES = 100
+"""Most pages of a listing, one after the other, that name nothing."""
+
+_EXPECTED = "tiles: expected s3://bucket/prefix, at most with ?endpoint=URL&region=NAME"
 _FOR_EVER = "public, max-age=31536000, immutable"
 _BRIEFLY = "public, max-age=2"
 
@@ -34,12 +39,16 @@ class BucketSource(Source):
         try:
             import boto3
             from botocore.config import Config
+            from botocore.exceptions import BotoCoreError
         except ImportError:
             raise UsageError("s3:// needs boto3: pip install 'zk-autograd[aws]'") from None
-        parts = urlsplit(url)
-        options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        try:
+            parts = urlsplit(url)
+            options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        except ValueError:
+            raise UsageError(_EXPECTED) from None
         if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or set(options) - {"endpoint", "region"}:
-            raise UsageError("tiles: expected s3://bucket/prefix, at most with ?endpoint=URL&region=NAME")
+            raise UsageError(_EXPECTED)
         self._bucket, prefix = parts.netloc, parts.path.strip("/")
         self._prefix = f"{prefix}/" if prefix else ""
         self.name = f"s3://{self._bucket}/{prefix}".rstrip("/")
@@ -50,9 +59,12 @@ class BucketSource(Source):
             max_pool_connections=_THREADS,
         )
         chosen = {name: values[0] for name, values in options.items()}
-        self._client: Any = boto3.session.Session().client(
-            "s3", endpoint_url=chosen.get("endpoint"), region_name=chosen.get("region"), config=config
-        )
+        try:
+            self._client: Any = boto3.session.Session().client(
+                "s3", endpoint_url=chosen.get("endpoint"), region_name=chosen.get("region"), config=config
+            )
+        except (ValueError, BotoCoreError) as error:  # their texts may quote the URL
+            raise UsageError(f"{_EXPECTED}: no client for these ({type(error).__name__})") from None
 
     def close(self) -> None:
         self._client.close()
@@ -80,7 +92,11 @@ class BucketSource(Source):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{folder}/"
             )
+            empty = 0
             for page in pages:
+                empty = 0 if page.get("Contents") else empty + 1
+                if empty > _EMPTY_PAGES:
+                    raise ValueError("a listing of nothing that does not end")
                 for item in page.get("Contents", ()):
                     path: str = item["Key"]
                     if not path.startswith(f"{self._prefix}{folder}/"):
@@ -170,6 +186,7 @@ class BucketStore(BucketSource, Store):
         raise StorageError(f"{self.name}/{path}: cannot be written: {_ATTEMPTS} times another wrote at the same time")
 
     def retire(self, tile: Tile) -> None:
-        for path in list(self.paths(tile.partials)):
+        # However many the server says that there are.
+        for path in list(islice(self.paths(tile.partials), WIDTH - 1)):
             with self._explained(path, "removed"):
                 self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)

@@ -25,12 +25,13 @@ from schemas.events import (
     DeadLetter,
     EnclaveAttested,
     Event,
+    EvidenceClass,
     Role,
     RunStarted,
     StepCommitted,
 )
 from schemas.keyring import KeyRing
-from schemas.signing import Opened, decode_unverified, looks_like, open_introduction
+from schemas.signing import Opened, looks_like, open_introduction
 from zk_autograd.errors import DecodeError, VerificationError
 from zk_autograd.eventlog.base import EventLog, Record
 from zk_autograd.policy import CLASSES, Policy
@@ -88,13 +89,14 @@ def _heads(records: Iterator[Record], run_id: bytes, policy: Policy, mode: str) 
             continue
         # A key without good evidence is one that is not known; a bad signature becomes noise later.
         with suppress(DecodeError, VerificationError):
-            if policy.first_use:
-                # Trust on first use: the roots that the log's own introductions name, whoever signed them.
-                event = decode_unverified("steps", record.value).event
-                assert isinstance(event, EnclaveAttested)
-                roots.add(event.evidence[:32])
-            else:  # strangers may bring any number that are not good
-                KeyRing(ring_policy).introduce(open_introduction("steps", record.value))
+            introduction = open_introduction("steps", record.value)
+            root = introduction.event.evidence[:32]
+            # Trust on first use: the roots that the log's own introductions name, whoever signed them.
+            own = replace(ring_policy, roots={"SIMULATED": frozenset({root})}) if policy.first_use else ring_policy
+            # Strangers may bring any number that are not good.
+            KeyRing(own).introduce(introduction)
+            if introduction.event.evidence_class is EvidenceClass.SIMULATED:
+                roots.add(root)
             place = (record.partition, record.offset)
             good[record.value] = min(place, good.get(record.value, place))
     if policy.first_use:
@@ -161,18 +163,19 @@ def _settle_steps(found: Collected) -> None:
 
 def _listed(found: Collected, judge: Judge, topic: str, records: Iterator[Record]) -> None:
     """Checkpoints or receipts, in the order of the log."""
-    listed: list[tuple[int, int, Opened[Event]]] = []
+    # Of each the first record, by its place: whoever can write to a topic can play one any number of times.
+    first = dict[bytes, tuple[tuple[int, int], Opened[Event]]]()
     for item, opened in judge.judged(topic, records):
-        if isinstance(opened, Opened):
-            listed.append((item.partition, item.offset, opened))
-        else:
+        if not isinstance(opened, Opened):
             found.refuse(item, opened)
-    once = dict[bytes, Opened[Event]]()
-    for _, _, event in sorted(listed, key=lambda one: one[:2]):
-        once.setdefault(event.event_id, event)
-    found.repeated += len(listed) - len(once)
-    found.used_keys |= {event.key_id for event in once.values()}
-    (found.checkpoints if topic == "checkpoints" else found.anchored).extend(once.values())  # type: ignore[arg-type]
+            continue
+        place, known = (item.partition, item.offset), first.get(opened.event_id)
+        found.repeated += known is not None
+        if known is None or place < known[0]:
+            first[opened.event_id] = place, opened
+    once = [event for _, event in sorted(first.values(), key=lambda one: one[0])]
+    found.used_keys |= {event.key_id for event in once}
+    (found.checkpoints if topic == "checkpoints" else found.anchored).extend(once)  # type: ignore[arg-type]
 
 
 def _ledger(found: Collected, judge: Judge, topics: Topics) -> None:
@@ -218,10 +221,20 @@ def _proofs(found: Collected, judge: Judge, records: Iterator[Record]) -> None:
         if not isinstance(what, tuple):
             found.refuse(item_of(record), what)
         elif not found.proofs.add(what, record.value, record.partition, record.offset):
-            found.repeated += 1
+            _repeat(found, judge, item_of(record))
     if judge.chained or not found.proofs.ascending:
         _settle_proofs(found, judge)
     found.used_keys |= found.proofs.signers()
+
+
+def _repeat(found: Collected, judge: Judge, item: Item) -> None:
+    """A copy of a proof; where signatures are not looked at yet, it may be one of a record that will be refused."""
+    try:
+        if judge.chained:
+            judge.open("proofs", item)
+        found.repeat(item)
+    except VerificationError as error:
+        found.refuse(item, error)
 
 
 def _settle_proofs(found: Collected, judge: Judge) -> None:

@@ -23,6 +23,10 @@ from zk_autograd.proofs.base import Circuit
 from zk_autograd.proofs.store import CircuitStore
 
 
+class NoRunError(UsageError):
+    """The log holds no run of this id or name, or more than one."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What an audit reads.
@@ -108,7 +112,8 @@ def collect_run(
     Args:
         mode, workers: as for :func:`~consumers.audit.collect.collect`.
     Raises:
-        UsageError: no such run; the message names those there are.
+        NoRunError: no such run; the message names those there are.
+        UsageError: none is named, or it is not the bundle's; no room for what is read.
     """
     if wanted is None and source.run_id is None:
         raise UsageError("give --run ID, or the file of a bundle (zk-audit bundle)")
@@ -129,13 +134,13 @@ def collect_run(
 
 
 def find_run(runs: Mapping[bytes, str], wanted: str) -> bytes:
-    """The id of the one run that is called so; UsageError if there is none or more than one."""
+    """The id of the one run that is called so; NoRunError if there is none or more than one."""
     matches = sorted(i for i, name in runs.items() if name == wanted or i.hex().startswith(wanted.lower()))
     if len(matches) == 1:
         return matches[0]
     listed = "".join(f"\n  {i.hex()}  {name}" for i, name in sorted(runs.items())[:20]) or " none"
     what = "no run" if not matches else f"{len(matches)} runs"
-    raise UsageError(f"{what} {wanted[:64]!r} in this log; it holds:{listed}")
+    raise NoRunError(f"{what} {wanted[:64]!r} in this log; it holds:{listed}")
 
 
 def _to_read(url: str) -> str:

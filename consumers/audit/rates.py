@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,8 +76,9 @@ class Rates:
                 "largest": group.schedule.largest,
                 "least": _least(group),
                 "unit": group.coarsest,
-                "declared_in_all": group.declared,
-                "taken_in_all": group.taken,
+                # Rates that no schedule allows may add up to more than there are numbers for in JSON.
+                "declared_in_all": min(group.declared, sys.float_info.max),
+                "taken_in_all": min(group.taken, sys.float_info.max),
                 "off_by_at_most": group.furthest,
             }
             for number, group in enumerate(self._groups)

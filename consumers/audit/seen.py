@@ -6,10 +6,13 @@ write to it but does not know the key can take it away, which a watch says, and 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,8 @@ from zk_autograd.tee.keys import write_private
 
 _DOMAIN = b"zk-autograd/seen/v1\0"
 _LARGEST = 1 << 20
+_ANCHORS = 1000
+"""So many are followed by their receipts: where a policy names none, who publishes receipts can make anchors up."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,12 @@ class Seen:
         if largest < self.checkpoint:
             text = f"there was a checkpoint of {self.checkpoint} entries, now the largest is of {largest}"
             found.append(Alarm("checkpoint rolled back", text))
-        receipts = {r.anchor: (r.counter, r.root) for r in sorted(now.receipts, key=lambda r: r.counter)}
+        newest = {r.anchor: (r.counter, r.root) for r in sorted(now.receipts, key=lambda r: r.counter)}
+        # Those that are known stay, then the first ones in the log.
+        names = list(dict.fromkeys([*self.receipts, *(r.anchor for r in now.receipts)]))[:_ANCHORS]
+        receipts = {name: newest[name] for name in names if name in newest}
         live = {uri: (head.counter, head.root) for uri, head in heads if head is not None}
-        found += _anchors("receipts", self.receipts, receipts) + _anchors("live", self.heads, live, may_miss=True)
+        found += _anchors("receipts", self.receipts, newest) + _anchors("live", self.heads, live, may_miss=True)
         self.entries, self.root = tree.size, tree.root()
         self.checkpoint, self.receipts, self.heads = largest, receipts, self.heads | live
         return found
@@ -146,6 +154,19 @@ class SeenFile:
         self._key = home_key(home)
         self._place = json.dumps(place).encode()
         self.path = home / "audit" / f"seen-{hashlib.sha256(self._place).hexdigest()[:16]}.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else reads and then writes the file meanwhile. UsageError if that cannot be had."""
+        try:
+            handle = os.open(
+                self.path.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as error:
+            raise UsageError(f"{self.path}: {error.strerror}") from None
+        with os.fdopen(handle, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def load(self) -> tuple[str, Seen] | None:
         """The run's id and what was seen of it; None if nothing was.

@@ -177,8 +177,8 @@ class ByCheckpoints:
         """The next record."""
         try:
             opened: Opened[Entry] = self._judge.ring.vouched("ledger", _claimed(item))  # type: ignore[assignment]
-        except (DecodeError, VerificationError) as error:
-            self._refused(item, error)
+        except (DecodeError, VerificationError):
+            self._alone(item)  # for it to be said what is wrong with it first
             return
         self._pending.append(item)
         if not self._entries.has(opened):
@@ -210,12 +210,16 @@ class ByCheckpoints:
         """Holds what waits to its own signatures."""
         pending, self._pending, self._fresh = self._pending, [], {}
         for item in pending:
-            try:
-                opened: Opened[Entry] = self._judge.open("ledger", item)  # type: ignore[assignment]
-            except VerificationError as error:
-                self._refused(item, error)
-                continue
-            if self._entries.has(opened):
-                self._repeated(item)
-            else:
-                self._taken(item, opened)
+            self._alone(item)
+
+    def _alone(self, item: Item) -> None:
+        """One record by its own signature."""
+        try:
+            opened: Opened[Entry] = self._judge.open("ledger", item)  # type: ignore[assignment]
+        except (DecodeError, VerificationError) as error:
+            self._refused(item, error)
+            return
+        if self._entries.has(opened):
+            self._repeated(item)
+        else:
+            self._taken(item, opened)

@@ -26,8 +26,8 @@ from zk_autograd.proofs.base import Circuit, Commitments
 _NAMED = 20
 """So many missing proofs of a step are named."""
 
-_AT_ONCE = 8192
-"""Proofs that are verified together: about 40 MB of them."""
+_AT_ONCE, _BYTES = 8192, 64 << 20
+"""Proofs that are verified together: about 40 MB of them, and no more than so many bytes whatever a prover attaches."""
 
 VerifyAll: TypeAlias = Callable[[Circuit, Sequence[Job]], list[Verdict]]
 _Candidate: TypeAlias = tuple[Slot, Opened[ProofAttached], Job]
@@ -40,11 +40,13 @@ def check_proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> None:
         return
     rule = _Rule(out, found, chain, circuit, verify_all)
     batch: list[_Candidate] = []
+    size = 0
     for slot, opened in rule.candidates():
         batch.append((slot, opened, (opened.event.proof, chain.public_of(*slot))))
-        if len(batch) >= _AT_ONCE:
+        size += len(opened.body)
+        if len(batch) >= _AT_ONCE or size >= _BYTES:
             rule.judge(batch)
-            batch = []
+            batch, size = [], 0
     rule.judge(batch)
     rule.finish()
 

@@ -26,7 +26,7 @@ from anchor import Anchor, open_anchor
 from consumers.audit.anchor_checks import held_by
 from consumers.audit.checks import audit
 from consumers.audit.compare import view
-from consumers.audit.opening import add_trust, collect_run, open_source, policy_from
+from consumers.audit.opening import NoRunError, add_trust, collect_run, open_source, policy_from
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.proofs import Job, Verdict, verify_all
 from consumers.audit.remembered import Remembered
@@ -68,8 +68,7 @@ class Watch:
         self._verify, self._seen, self._run = Once(verify), Seen(), args.run
         place = (log_url(args), args.run or "", policy.to_json(), *(anchor.uri for anchor in live))
         self._file = SeenFile(args.home, *place) if args.resume else None
-        if self._file and (kept := self._file.load()):
-            self._run, self._seen = kept
+        self._load()
 
     @property
     def begins(self) -> str:
@@ -80,13 +79,14 @@ class Watch:
 
     def round(self) -> tuple[Audit | None, list[Alarm]]:
         """Audits what there is now; no audit if the run is gone. Errors of the log (not reachable) are the caller's."""
+        self._load()
         args = self._args
         held = held_by(self._live)
         with open_source(log_url(args), None, args.home) as source:
             with Workers(args.workers) as workers:
                 try:
                     found, run_id = collect_run(source, self._run, self._policy, args.signatures, workers)
-                except UsageError:
+                except NoRunError:
                     if alarms := self._seen.vanished():
                         return None, alarms
                     raise
@@ -106,8 +106,16 @@ class Watch:
         # After an alarm the file stays as it was, so that the next start finds what this one has found.
         alarms += self._seen.compare(now, found, out, heads)
         if self._file and not alarms:
-            self._file.save(self._run, self._seen)
+            with self._file.locked():
+                # Another watch of this home may have seen more meanwhile: that stays, and the next round is held to it.
+                _, seen = self._file.load() or (self._run, self._seen)
+                if not seen.compare(now, found, out, heads):
+                    self._file.save(self._run, seen)
         return out, alarms
+
+    def _load(self) -> None:
+        if self._file and (kept := self._file.load()):
+            self._run, self._seen = kept
 
 
 def parser() -> argparse.ArgumentParser:
