@@ -1,4 +1,4 @@
-"""Attacks on claims by one attested prover that turned bad, and by strangers: it may hold shards up by name, no more."""
+"""Attacks on claims by strangers, and by one attested prover that turned bad: it may hold shards up by name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def test_a_key_that_is_introduced_after_its_claim_does_not_set_honest_provers_ap
     honest = one.publisher.claim
 
     def late(*args: Any) -> bytes:
-        scene.log.append("steps", case.insider.introduce(Role.PROVER, bad))
+        for topic in ("steps", "claims"):
+            scene.log.append(topic, case.insider.introduce(Role.PROVER, bad, topic=topic))
         scene.log.append("proofs", value)
         scene.run(two, second)
         return honest(*args)

@@ -50,7 +50,7 @@ class Bench:
         answered, draws = Answered(self.log, view), Draws(self.log, view, chosen, Reporter(True))
         producer = self._stack.enter_context(self.log.producer(f"prover-{group}-{name}"))
         key, outbox = self.case.insider.key("proofs"), Outbox(self.case.log.path.with_name("claimed"))
-        publisher = Publisher(self.log, view, answered, outbox, producer, key)
+        publisher = Publisher(self.log, chosen, view, answered, outbox, producer, key)
         for each in (view, answered, draws, publisher):
             self._stack.callback(each.close)
         return Worker(
