@@ -39,7 +39,7 @@ class Publisher:
         self, log: EventLog, policy: Policy, view: StepsView, answered: Answered, outbox: Outbox, producer: Producer,
         key: SigningKey, instead_of: Collection[bytes] = (),
     ) -> None:  # fmt: skip
-        """Raises UsageError unless ``policy`` accepts ``key`` as introduced in ``claims``: else no claim of its counts."""
+        """Raises UsageError unless ``policy`` accepts ``key`` as introduced in ``claims``: else none counts."""
         self._claims, self._view, self._answered, self._outbox = Claims(log, policy), view, answered, outbox
         if not self._claims.know(key.key_id):
             self._claims.close()
