@@ -89,7 +89,7 @@ def records(url: str, topic: str) -> list[Record]:
         return list(reader.read_to_end())
 
 
-def claimed(url: str) -> list[ProofClaimed]:
+def claims_in(url: str) -> list[ProofClaimed]:
     events = [decode_unverified("claims", r.value).event for r in records(url, "claims")]
     return [event for event in events if isinstance(event, ProofClaimed)]
 
@@ -155,7 +155,7 @@ def test_of_two_groups_that_finish_in_the_same_moment_one_publishes(
     race(case, url, tmp_path)
     assert len(two_proofs) == 2
     (published,) = records(url, "proofs")
-    claims = claimed(url)
+    claims = claims_in(url)
     assert decode_unverified("proofs", published.value).event_id == claims[0].proof
     assert records(url, "dead-letters") == []
     for group in ("one", "two"):
@@ -203,7 +203,7 @@ def test_a_prover_that_is_killed_between_claim_and_proof_publishes_what_it_claim
     child.start()
     child.join(120)
     assert child.exitcode == -signal.SIGKILL
-    (claim,) = claimed(url)
+    (claim,) = claims_in(url)
     assert records(url, "proofs") == []
     with ExitStack() as stack:
         again = prover(stack, home, url, case.insider.key("claims"), "killed", claimed)
