@@ -74,11 +74,16 @@ def policy_of(args: argparse.Namespace) -> Policy:
 
 
 def announce(log: EventLog, home: Home, role: Role, key: SigningKey, transactional_id: str) -> None:
-    """Publishes the role's key with its evidence, so that others can check what it signs."""
+    """Publishes the role's key with its evidence, so that others can check what it signs.
+
+    A prover's goes to ``claims``, too, where only claims after it count.
+    """
     evidence = home.simulated_evidence(role.value, key)
-    value = introduction(role, key, EvidenceClass.SIMULATED, evidence, time.time_ns() // 1_000_000)
+    now = time.time_ns() // 1_000_000
     with log.producer(transactional_id) as producer, producer.transaction() as transaction:
-        transaction.send("steps", key.key_id, value)
+        for topic in ("steps", *["claims"] * (role is Role.PROVER)):
+            value = introduction(role, key, EvidenceClass.SIMULATED, evidence, now, topic)
+            transaction.send(topic, key.key_id, value)
 
 
 class Reporter:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from schemas.events import EnclaveAttested, Event, EvidenceClass, Role, RunStarted
 from schemas.signing import Opened, decode_unverified, open_introduction, open_signed, seal, verify_decoded
+from schemas.topics import TOPICS
 from zk_autograd.errors import VerificationError
 from zk_autograd.policy import Policy
 from zk_autograd.tee.evidence import verify_evidence
@@ -21,7 +22,7 @@ SIGNERS: dict[str, frozenset[Role]] = {
     "anchors": frozenset({Role.ANCHOR}),
     "dead-letters": frozenset({Role.PROVER, Role.LEDGER, Role.ANCHOR}),
 }
-"""The roles whose keys may sign on a topic (introductions on ``steps`` are signed by the key they introduce)."""
+"""The roles whose keys may sign on a topic (introductions are signed by the key they introduce)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ class KeyRing:
             VerificationError: unknown key, wrong role, a ledger's that the policy does not name, bad signature, or a
                 run's start signed by another key than the one that it names.
         """
-        if topic == "steps" and isinstance(decode_unverified(topic, value).event, EnclaveAttested):
+        if EnclaveAttested in TOPICS[topic].events and isinstance(
+            decode_unverified(topic, value).event, EnclaveAttested
+        ):
             introduction = open_introduction(topic, value)
             self.introduce(introduction)
             return introduction
@@ -130,6 +133,8 @@ class KeyRing:
         return opened
 
 
-def introduction(role: Role, key: SigningKey, evidence_class: EvidenceClass, evidence: bytes, issued_ms: int) -> bytes:
-    """A sealed EnclaveAttested for the topic ``steps``, signed by the key it introduces."""
-    return seal("steps", EnclaveAttested(role, key.public_key, evidence_class, evidence, issued_ms), key)
+def introduction(
+    role: Role, key: SigningKey, evidence_class: EvidenceClass, evidence: bytes, issued_ms: int, topic: str = "steps"
+) -> bytes:
+    """A sealed EnclaveAttested for the topic, signed by the key it introduces."""
+    return seal(topic, EnclaveAttested(role, key.public_key, evidence_class, evidence, issued_ms), key)

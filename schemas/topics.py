@@ -64,7 +64,7 @@ TOPICS: dict[str, Topic] = {
         Topic("steps", frozenset({RunStarted, StepCommitted, RunFinished, EnclaveAttested}), 720_000, partitions=4),
         Topic("witness", frozenset({WitnessShard}), 900_000, partitions=8, retention_ms=24 * HOUR_MS),
         Topic("proofs", frozenset({ProofAttached}), 64 << 10, partitions=4),
-        Topic("claims", frozenset({ProofClaimed}), 4 << 10),
+        Topic("claims", frozenset({ProofClaimed, EnclaveAttested}), 128 << 10),
         Topic("ledger", frozenset({RunOpened, StepRecorded, StepProven, EpochClosed, RunClosed}), 4 << 10),
         Topic("checkpoints", frozenset({CheckpointIssued}), 64 << 10),
         Topic("anchors", frozenset({Anchored}), 64 << 10),

@@ -15,7 +15,7 @@ from zk_autograd.eventlog.base import EventLog, Record
 from zk_autograd.proofs.base import Circuit
 
 _MOST = 64
-"""So many published proofs of one witness are looked at: a prover's key may have signed any number of bad ones."""
+"""So many published proofs of one witness are looked at of each key, which may have signed any number of bad ones."""
 
 
 class Answered:
@@ -26,6 +26,7 @@ class Answered:
         self._reader, self._verify = log.reader(["proofs"]), Verifiers()
         self._ends: dict[int, int] = {}
         self._slots: dict[Slot, list[tuple[int, int]]] = defaultdict(list)
+        self._kept: Counter[tuple[Slot, bytes]] = Counter()  # of these, by key: one must not hide what another signed
         self._counts: Counter[bytes] = Counter()
 
     def has(self, run_id: bytes, step: int, shard: int) -> bool:
@@ -79,7 +80,8 @@ class Answered:
             if opened is not None:
                 event = opened.event
                 slot = event.run_id, event.step, event.shard
-                if len(self._slots[slot]) < _MOST:
+                if self._kept[slot, opened.key_id] < _MOST:
+                    self._kept[slot, opened.key_id] += 1
                     self._slots[slot].append((record.partition, record.offset))
                 self._counts[event.run_id] += 1
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from consumers.steps_view import StepsView
 from schemas.events import ProofClaimed
+from schemas.keyring import KeyRing
 from zk_autograd.errors import DecodeError, UsageError, VerificationError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog
+from zk_autograd.policy import Policy
 
 Slot = tuple[bytes, int, int]
 """Run id, step and shard."""
@@ -72,29 +73,42 @@ class ClaimedError(ZkAutogradError):
 
 
 class Claims:
-    """Reads on when asked. Only what a prover's key signed counts."""
+    """Reads on when asked. Only what a prover's key signed counts that was introduced before, in this topic.
 
-    def __init__(self, log: EventLog, view: StepsView) -> None:
+    Keys of other topics have no order with claims: a claim before its key's introduction would count for some readers
+    and not for others. They would then come to different claims that stand.
+    """
+
+    def __init__(self, log: EventLog, policy: Policy) -> None:
         """Raises UsageError if the topic is not in one order."""
         if (count := log.partitions("claims")) != 1:
             raise UsageError(f"topic claims: expected 1 partition, since the first claim counts; it has {count}")
-        self._view, self._reader = view, log.reader(["claims"])
+        self._ring, self._reader = KeyRing(policy), log.reader(["claims"])
         self._standing: dict[Slot, Claim] = {}
 
     def of(self, slot: Slot) -> Claim | None:
         """The claim to this shard that stands, as of now; None if there is none."""
+        self._read_on()
+        return self._standing.get(slot)
+
+    def know(self, key_id: bytes) -> bool:
+        """Whether a key's claims count, as of now."""
+        self._read_on()
+        return key_id in self._ring.keys
+
+    def _read_on(self) -> None:
         for record in self._reader.read_to_end():
             try:
-                opened = self._view.open("claims", record.value)
+                opened = self._ring.open("claims", record.value)
             except (DecodeError, VerificationError):
                 continue
             event = opened.event
-            assert isinstance(event, ProofClaimed)
+            if not isinstance(event, ProofClaimed):  # an introduction, which the ring has taken
+                continue
             turn = Turn(event.run_id, event.step, event.shard, event.replaces)
             # A copy of a claim comes too late, whenever it comes: its turn is taken.
             if turn == next_turn(turn.slot, self._standing.get(turn.slot)):
                 self._standing[turn.slot] = Claim(opened.event_id, opened.key_id, event.proof, turn)
-        return self._standing.get(slot)
 
     def close(self) -> None:
         """Closes the reader."""

@@ -125,7 +125,7 @@ def _run(args: argparse.Namespace) -> int:
             answered, partitions = Answered(log, view), log.partitions("witness")
             draws = Draws(log, view, policy, report)
             outbox = Outbox(home.claimed_proofs)
-            publisher = Publisher(log, view, answered, outbox, producer, key, args.instead_of)
+            publisher = Publisher(log, policy, view, answered, outbox, producer, key, args.instead_of)
             worker = Worker(
                 home, circuits, view, answered, publisher, group, producer, key, limits, partitions, report,
                 args.skip_foreign, draws, args.draw_limit,

@@ -22,6 +22,7 @@ from schemas.signing import decode_unverified, seal
 from zk_autograd.errors import EventLogError, UsageError, ZkAutogradError
 from zk_autograd.eventlog.base import EventLog, Producer
 from zk_autograd.home import Home
+from zk_autograd.policy import Policy
 from zk_autograd.proofs.base import Circuit
 from zk_autograd.tee.keys import SigningKey, load_data_key
 
@@ -35,14 +36,15 @@ class Publisher:
     """
 
     def __init__(
-        self, log: EventLog, view: StepsView, answered: Answered, outbox: Outbox, producer: Producer, key: SigningKey,
-        instead_of: Collection[bytes] = (),
+        self, log: EventLog, policy: Policy, view: StepsView, answered: Answered, outbox: Outbox, producer: Producer,
+        key: SigningKey, instead_of: Collection[bytes] = (),
     ) -> None:  # fmt: skip
-        """Raises UsageError if ``key`` is none of a prover's that ``view`` knows: its claims would not count."""
-        view.refresh()
-        if key.key_id not in view.ring.keys:
+        """Raises UsageError unless ``policy`` accepts ``key`` as introduced in ``claims``: else none counts."""
+        self._claims, self._view, self._answered, self._outbox = Claims(log, policy), view, answered, outbox
+        if not self._claims.know(key.key_id):
+            self._claims.close()
             raise UsageError(f"this prover's key {key.key_id.hex()[:12]} is not one that its policy accepts")
-        self._claims, self._view, self._answered, self._outbox = Claims(log, view), view, answered, outbox
+        view.refresh()
         self._producer, self._key, self.instead_of = producer, key, frozenset(instead_of)
 
     def turn(

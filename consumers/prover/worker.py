@@ -52,7 +52,10 @@ CLAIM_LIMIT = 300.0
 
 @dataclass(frozen=True)
 class Held:
-    """A witness that waits for its draw, or since a point in time for the proof that another has claimed; opened."""
+    """A witness that waits for its draw, or since a point in time for proofs that others have claimed; opened.
+
+    ``claim`` is the one that stood last. It may change for as long as somebody claims what is no proof.
+    """
 
     record: Record
     opened: Opened[WitnessShard]
@@ -158,12 +161,13 @@ class Worker:
             try:
                 answer = self._answer(opened.event, start)
             except ClaimedError as claimed:
+                now = time.monotonic()
+                since = held.since if held and held.claim else now
+                if held and held.claim and now - since >= self.claim_limit:
+                    raise VerificationError(claimed.advice(now - since)) from None
                 if held is None or held.claim != claimed.claim:
                     self.report(f"waiting for {claimed}", run_id=opened.event.run_id.hex(), waiting=True)
-                    held = Held(record, opened, start, claimed.claim, time.monotonic())
-                elif (waited := time.monotonic() - held.since) >= self.claim_limit:
-                    raise VerificationError(claimed.advice(waited)) from None
-                self.held[record.topic, record.partition] = held
+                self.held[record.topic, record.partition] = Held(record, opened, start, claimed.claim, since)
                 return False
         except (EventLogError, StorageError):
             raise

@@ -53,6 +53,8 @@ def prepare(log: EventLog, case: Case, *keys: SigningKey) -> None:
             transaction.send("steps", record.key, record.value, partition=record.partition)
         for key in keys:
             transaction.send("steps", key.key_id, case.insider.introduce(Role.PROVER, key))
+        for key in (*keys, case.insider.key("claims")):
+            transaction.send("claims", key.key_id, case.insider.introduce(Role.PROVER, key, topic="claims"))
         value = seal("witness", witness, case.insider.key("steps"))
         transaction.send("witness", witness.run_id, value, partition=OWN)
 
@@ -65,7 +67,7 @@ def prover(stack: ExitStack, home: Home, url: str, key: SigningKey, group: str, 
     view.refresh()
     producer = stack.enter_context(log.producer(f"prover-{group}"))
     answered = Answered(log, view)
-    publisher = Publisher(log, view, answered, Outbox(claimed), producer, key)
+    publisher = Publisher(log, policy, view, answered, Outbox(claimed), producer, key)
     for each in (view, answered, publisher):
         stack.callback(each.close)
     return Worker(
@@ -85,6 +87,11 @@ def until_taken(worker: Worker, seconds: float = 60.0) -> None:
 def records(url: str, topic: str) -> list[Record]:
     with open_event_log(url) as log, log.reader([topic]) as reader:
         return list(reader.read_to_end())
+
+
+def claims_in(url: str) -> list[ProofClaimed]:
+    events = [decode_unverified("claims", r.value).event for r in records(url, "claims")]
+    return [event for event in events if isinstance(event, ProofClaimed)]
 
 
 @pytest.fixture
@@ -148,8 +155,7 @@ def test_of_two_groups_that_finish_in_the_same_moment_one_publishes(
     race(case, url, tmp_path)
     assert len(two_proofs) == 2
     (published,) = records(url, "proofs")
-    claims = [decode_unverified("claims", r.value).event for r in records(url, "claims")]
-    assert isinstance(claims[0], ProofClaimed)
+    claims = claims_in(url)
     assert decode_unverified("proofs", published.value).event_id == claims[0].proof
     assert records(url, "dead-letters") == []
     for group in ("one", "two"):
@@ -197,8 +203,7 @@ def test_a_prover_that_is_killed_between_claim_and_proof_publishes_what_it_claim
     child.start()
     child.join(120)
     assert child.exitcode == -signal.SIGKILL
-    (claim,) = (decode_unverified("claims", r.value).event for r in records(url, "claims"))
-    assert isinstance(claim, ProofClaimed)
+    (claim,) = claims_in(url)
     assert records(url, "proofs") == []
     with ExitStack() as stack:
         again = prover(stack, home, url, case.insider.key("claims"), "killed", claimed)

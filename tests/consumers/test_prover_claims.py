@@ -13,8 +13,6 @@ from consumers.options import Reporter
 from consumers.prover import cli
 from consumers.prover.claims import Claims
 from consumers.prover.outbox import Outbox
-from consumers.steps_view import StepsView
-from schemas.signing import decode_unverified, event_id
 from schemas.topics import TOPICS
 from tests.consumers.test_prover_check import Witness
 from tests.consumers.test_prover_worker import Bench
@@ -100,7 +98,7 @@ def test_what_a_lost_home_has_claimed_is_proven_on_the_operators_word_only(scene
     first, second = scene.claims()
     assert (first.proof, first.replaces) == (claimed, bytes(32))
     assert scene.bodies() == [second.proof] != [claimed]
-    assert second.replaces == event_id(decode_unverified("claims", scene.log.records("claims")[0].value).body)
+    assert second.replaces == next(o.event_id for _, o in scene.log.opened("claims") if o.event == first)
     risen, group = scene.worker(name="dead", key=key)
     risen.publisher.resume(case.sound.home, Reporter(True))
     scene.run(risen, group)
@@ -220,7 +218,7 @@ def test_a_log_whose_claims_have_no_single_order_is_refused(tmp_path: Path, case
         specs = [TopicSpec(t.name, 2 if t.name == "claims" else t.partitions) for t in TOPICS.values()]
         log.create_topics(specs)
         with pytest.raises(UsageError, match="expected 1 partition"):
-            Claims(log, StepsView(log, case.sound.home.policy()))
+            Claims(log, case.sound.home.policy())
 
 
 def test_a_prover_that_its_own_policy_does_not_know_does_not_begin(scene: Scene) -> None:

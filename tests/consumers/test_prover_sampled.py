@@ -50,7 +50,7 @@ class Bench:
         answered, draws = Answered(self.log, view), Draws(self.log, view, chosen, Reporter(True))
         producer = self._stack.enter_context(self.log.producer(f"prover-{group}-{name}"))
         key, outbox = self.case.insider.key("proofs"), Outbox(self.case.log.path.with_name("claimed"))
-        publisher = Publisher(self.log, view, answered, outbox, producer, key)
+        publisher = Publisher(self.log, chosen, view, answered, outbox, producer, key)
         for each in (view, answered, draws, publisher):
             self._stack.callback(each.close)
         return Worker(
@@ -101,7 +101,8 @@ def test_only_drawn_shards_would_be_proven(bench: Bench, monkeypatch: pytest.Mon
     drawn = sorted((p.step, p.shard) for p in proofs(bench.case))
     told = Teller(bench.case)
     without(bench.case, "proofs")
-    without(bench.case, "claims")
+    introduction, *_ = without(bench.case, "claims")
+    bench.case.log.append("claims", introduction.value)
 
     def prove(self: Worker, event: object, start: object) -> bytes:
         begun.append((event.step, event.shard))  # type: ignore[attr-defined]

@@ -41,6 +41,7 @@ class Bench:
         self._log = stack.enter_context(open_event_log(self.log.url))
         for record in case.log.records("steps"):
             self.log.append("steps", record.value, partition=record.partition)
+        self.log.append("claims", case.insider.introduce(Role.PROVER, case.insider.key("claims"), topic="claims"))
 
     def worker(
         self, home: Home | None = None, limits: Limits | None = None, name: str = "b", group_name: str = "zk-prove",
@@ -58,7 +59,7 @@ class Bench:
         answered = Answered(self._log, view)
         self._stack.callback(answered.close)
         partitions = self._log.partitions("witness")
-        publisher = Publisher(self._log, view, answered, self.outbox(name), producer, key, instead_of)
+        publisher = Publisher(self._log, policy, view, answered, self.outbox(name), producer, key, instead_of)
         self._stack.callback(publisher.close)
         worker = Worker(
             sound, circuits, view, answered, publisher, group, producer, key, limits or Limits(), partitions,

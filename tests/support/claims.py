@@ -48,7 +48,8 @@ class Scene(Bench):
     def prover(self) -> SigningKey:
         """One more prover's key, introduced."""
         key = new_signing_key()
-        self.log.append("steps", self.case.insider.introduce(Role.PROVER, key))
+        for topic in ("steps", "claims"):
+            self.log.append(topic, self.case.insider.introduce(Role.PROVER, key, topic=topic))
         return key
 
     def claim(self, key: SigningKey, **changes: Any) -> bytes:

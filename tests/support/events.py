@@ -197,7 +197,8 @@ def declared(start: RunStarted, **changes: Any) -> RunStarted:
 
 SAMPLE_ENVELOPE = Signed(b"body", digest("key"), point("signature"))
 
-TOPIC_OF: dict[type[Event], str] = {event: t.name for t in TOPICS.values() for event in t.events}
+TOPIC_OF: dict[type[Event], str] = {event: t.name for t in reversed(TOPICS.values()) for event in t.events}
+"""The first that carries it."""
 
 ids = st.binary(min_size=32, max_size=32)
 points = st.binary(min_size=64, max_size=64)

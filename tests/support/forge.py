@@ -211,12 +211,12 @@ class Insider:
         """The event, signed by the role that may."""
         return seal(topic, event, self.key(topic))
 
-    def introduce(self, role: Role, key: SigningKey, root: SigningKey | None = None) -> bytes:
+    def introduce(self, role: Role, key: SigningKey, root: SigningKey | None = None, topic: str = "steps") -> bytes:
         """A key's introduction, with the home's own root's evidence or that of another."""
         evidence = self.home.simulated_evidence(role.value, key)
         if root is not None:
             evidence = simulate(root, role.value, key.public_key)
-        return introduction(role, key, EvidenceClass.SIMULATED, evidence, 0)
+        return introduction(role, key, EvidenceClass.SIMULATED, evidence, 0, topic)
 
     def checkpoint(self, entries: Sequence[bytes], origin: str = ORIGIN, key: SigningKey | None = None) -> bytes:
         """A checkpoint of a ledger of these leaves."""

@@ -160,7 +160,9 @@ class Pipeline:
             with log.producer(f"zk-prove-{name}") as producer, log.group("zk-prove", ["witness"]) as group:
                 answered, partitions = Answered(log, view), log.partitions("witness")
                 draws = Draws(log, view, self.home.policy(), Reporter(True))
-                publisher = Publisher(log, view, answered, Outbox(self.home.claimed_proofs), producer, key)
+                publisher = Publisher(
+                    log, self.home.policy(), view, answered, Outbox(self.home.claimed_proofs), producer, key
+                )
                 worker = Worker(
                     self.home, circuits, view, answered, publisher, group, producer, key, Limits(), partitions,
                     Reporter(True), draws=draws,

@@ -188,6 +188,9 @@ def take(kernels: Kernels | None, task: Task, flat: FlatParameters, pre: Tensors
 
 def _by_kernels(kernels: Kernels, task: Task, flat: FlatParameters, pre: Tensors) -> Stepped | None:
     """None if they do not decide it."""
+    most = torch.iinfo(kernels.stored("g", task.P)).max
+    if flat.finer_gradients() or any(span.format.clip > most for span in task.spans):  # a saved state may say so
+        return None
     pieces = flat.pieces(task.missing_as_zero, task.negated, kernels.watches)
     watched = {piece.number for piece in pieces if piece.held is not None}
     flat.check_weights(pre["w"], task.spans, watched)

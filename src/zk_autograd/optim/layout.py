@@ -192,6 +192,12 @@ class FlatParameters:
         self._gather(missing_as_zero, negated=False)
         return [max(self._peak(part) for part in self._chunks(span)) for span in spans]
 
+    def finer_gradients(self) -> bool:
+        """Whether a gradient has numbers that :attr:`spare`'s precision has not: ``grad_dtype`` allows that."""
+        bits = torch.finfo(self._images.real.dtype).bits
+        dtypes = {p.grad.dtype for _, p in self.named if p.grad is not None}
+        return not all(dtype.is_floating_point and torch.finfo(dtype).bits <= bits for dtype in dtypes)
+
     def pieces(self, missing_as_zero: bool, negated: bool, watched: bool) -> list[Part]:
         """The gradients as they are, in :attr:`spare`'s precision, in order.
 
