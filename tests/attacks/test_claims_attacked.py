@@ -75,6 +75,25 @@ def test_garbage_before_a_proof_does_not_hide_it_from_other_provers(scene: Scene
     assert len(honest_bodies(scene, bad)) == 1
 
 
+def test_garbage_is_judged_once(scene: Scene, case: Case) -> None:
+    """Whoever signs garbage for a shard would else have it verified at every look, while the prover's group waits."""
+    bad = scene.prover()
+    scene.log.append("proofs", *(garbage(case, bad, bytes([i])) for i in range(5)))
+    one, first = scene.worker(name="one", group_name="one", key=scene.prover())
+    honest, judged = one.answered._verify, list[bytes]()
+
+    def verify(circuit: Any, proof: bytes, public: tuple[int, ...]) -> Any:
+        judged.append(proof)
+        return honest(circuit, proof, public)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one.answered, "_verify", verify)
+        scene.run(one, first)
+    assert len(honest_bodies(scene, bad)) == 1
+    assert {bytes([i]) for i in range(5)} <= set(judged)
+    assert len(judged) == len(set(judged))
+
+
 def always_first(scene: Scene, case: Case, worker: Worker, bad: SigningKey) -> list[bytes]:
     """Whenever the worker is about to claim, ``bad`` has just claimed the same turn, for garbage: what it publishes."""
     honest, numbers, made = worker.publisher.claim, count(), list[bytes]()
