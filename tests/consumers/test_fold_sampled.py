@@ -14,7 +14,7 @@ from ledger.sampling import challenge, draw
 from ledger.tree import Tree
 from schemas.events import ProofAttached, RunClosed, RunFinished, RunStarted, StepCommitted, StepProven, StepRecorded
 from schemas.signing import Opened, decode_unverified
-from tests.support.forge import Case
+from tests.support.forge import Case, flipped
 from tests.support.sampled import COUNT, SHARDS, STEPS, Teller
 from zk_autograd.errors import VerificationError
 from zk_autograd.proofs.base import Circuit
@@ -183,7 +183,8 @@ def test_a_proof_of_a_step_beyond_the_window_is_refused(world: World) -> None:
 def test_a_drawn_shards_proof_must_hold_like_any_other(world: World) -> None:
     world.feed(*world.events)
     world.raise_beacon()
-    bad = world.proofs[1].event.proof[:-1] + b"\0"
+    good = world.proofs[1].event.proof
+    bad = flipped(good, len(good) - 1)
     refused(world, "verif", lambda: world.feed(world.proof(1, proof=bad)))
     moved = world.told.luck([])  # any draw
     assert moved

@@ -272,7 +272,7 @@ def test_on_kafka_a_prover_waits_for_the_receipt_too(sampled_case: Case, kafka_b
                     for record in sampled_case.log.records(topic):
                         transaction.send(topic, b"", record.value, record.partition)
 
-        copy("steps", "witness", "proofs", "ledger", "checkpoints")
+        copy("steps", "claims", "witness", "proofs", "ledger", "checkpoints")
         bench = Bench(sampled_case, log, stack)
         worker = bench.worker()
         deadline = time.monotonic() + 60
