@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def case(sound_run: SoundRun, tmp_path: Path, verdicts: dict[tuple[bytes, bytes,
     found = made.audit()
     assert found.exit_code == 0, explain(found)
     return made
+
+
+@pytest.fixture
+def auditor_home(case: Case, tmp_path: Path) -> Path:
+    """A home of the auditor's own, with the run's circuits."""
+    home = tmp_path / "auditor"
+    for folder in ("circuits", "srs"):
+        shutil.copytree(case.sound.home.path / folder, home / folder)
+    return home
 
 
 def hot_story(case: Case, lr: float, **step: object) -> Story:

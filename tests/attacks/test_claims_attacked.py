@@ -137,7 +137,7 @@ def test_a_prover_that_claims_again_and_again_is_named_in_the_end(
 def test_claims_of_strangers_cost_no_look_at_other_topics_each(
     scene: Scene, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A claim is 217 bytes to write, and read by every prover at every start, for ever. On Kafka a look costs 10 ms."""
+    """A claim is 217 bytes to write, and read by every prover at every start, for ever."""
     worker, group = scene.worker(key=scene.prover())
     scene.log.append("claims", *(scene.claim(new_signing_key(), replaces=FIRST) for _ in range(100)))
     looks, view = [0], worker.view

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import json
-import shutil
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -82,12 +81,9 @@ def test_a_strangers_entry_under_a_ledgers_key_that_is_not_pinned(case: Case) ->
 
 
 @pytest.fixture
-def watch(case: Case, tmp_path: Path) -> Callable[[], Watching]:
-    """A new watch, of a home that has the circuits and remembers what the ones before saw."""
-    home = tmp_path / "auditor"
-    shutil.copytree(case.sound.home.path / "circuits", home / "circuits")
-    shutil.copytree(case.sound.home.path / "srs", home / "srs")
-    return lambda: Watching(case, live=False, words=("--home", str(home), "--resume"))
+def watch(case: Case, auditor_home: Path) -> Callable[[], Watching]:
+    """A new watch, of a home that remembers what the ones before saw."""
+    return lambda: Watching(case, live=False, words=("--home", str(auditor_home), "--resume"))
 
 
 def test_a_watch_that_saw_less_does_not_make_a_home_forget(case: Case, watch: Callable[[], Watching]) -> None:

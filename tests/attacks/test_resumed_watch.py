@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +16,9 @@ from zk_autograd.errors import UsageError
 
 
 @pytest.fixture
-def watch(case: Case, tmp_path: Path) -> Callable[[], Watching]:
-    """A new watch, of a home that has the circuits and remembers what the ones before saw."""
-    home = tmp_path / "auditor"
-    shutil.copytree(case.sound.home.path / "circuits", home / "circuits")
-    shutil.copytree(case.sound.home.path / "srs", home / "srs")
-    return lambda: Watching(case, live=True, words=("--home", str(home), "--resume"))
+def watch(case: Case, auditor_home: Path) -> Callable[[], Watching]:
+    """A new watch, of a home that remembers what the ones before saw."""
+    return lambda: Watching(case, live=True, words=("--home", str(auditor_home), "--resume"))
 
 
 def kept(watching: Watching) -> SeenFile:
