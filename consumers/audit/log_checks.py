@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import islice, product
+from itertools import islice
 
 from consumers.audit.collected import Collected
 from consumers.audit.outcome import Audit
@@ -17,7 +17,7 @@ from ledger.tree import GrowingTree
 from schemas.events import EpochClosed, RunClosed, RunOpened, StepProven
 from zk_autograd.errors import DecodeError, UsageError, VerificationError
 
-_CHOICES = 4096
+_PICKS = 4096
 """How many ways to pick one valid proof per shard are tried, so that many proofs of one slot cost no more than this."""
 
 
@@ -99,7 +99,8 @@ def _agrees(out: Audit, entry: StepProven) -> bool:
 
     A shard has more than one if a prover was restarted. Which of them the ledger met first is not the auditor's to see,
     as a topic's partitions have no common order; so any will do. Where there are too many ways to pick them, the check
-    is not made: that there is a valid proof of every shard does not rest on it, and strangers can copy records.
+    is not made: that there is a valid proof of every shard does not rest on it. It takes a prover that puts proofs of
+    13 shards or more of one step into two partitions before the ledger takes them; what comes later hides nothing.
     """
     chain = out.chain
     assert chain is not None
@@ -114,15 +115,13 @@ def _agrees(out: Audit, entry: StepProven) -> bool:
     roots = steps.state_root(step), steps.work_root(step)
     if entry == StepProven(chain.run_id, step, steps.event_id(step), digest, seed, *roots):
         return True
-    if not (proofs := out.accepted.choices(entry.step)):
-        return False
-    choices = islice(product(*proofs), _CHOICES)
-    if any(entry == step_proven(chain, entry.step, ids, seed) for ids in choices):
+    picks = islice(out.accepted.picks(entry.step), _PICKS)
+    if any(entry == step_proven(chain, entry.step, ids, seed) for ids in picks):
         return True
-    ways = math.prod(map(len, proofs))
-    if ways > _CHOICES:
+    ways = math.prod(map(len, out.accepted.choices(entry.step)))
+    if ways > _PICKS:
         out.unchecked(7, f"entry for step {entry.step}: over one of {ways} choices of its proofs: too many to try")
-    return ways > _CHOICES
+    return ways > _PICKS
 
 
 def check_checkpoints(out: Audit, found: Collected, tree: GrowingTree, origin: str | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeAlias, overload
 
-from consumers.audit.accepted import Accepted
+from consumers.audit.accepted import Accepted, Placed
 from consumers.audit.collected import Collected
 from consumers.audit.noise import Finding
 from consumers.audit.outcome import Audit, Status
@@ -30,7 +30,7 @@ _AT_ONCE, _BYTES = 8192, 64 << 20
 """Proofs that are verified together: about 40 MB of them, and no more than so many bytes whatever a prover attaches."""
 
 VerifyAll: TypeAlias = Callable[[Circuit, Sequence[Job]], list[Verdict]]
-_Candidate: TypeAlias = tuple[Slot, Opened[ProofAttached], Job]
+_Candidate: TypeAlias = tuple[Slot, int, Opened[ProofAttached], Job]
 
 
 def check_proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> None:
@@ -41,8 +41,8 @@ def check_proofs(out: Audit, found: Collected, verify_all: VerifyAll) -> None:
     rule = _Rule(out, found, chain, circuit, verify_all)
     batch: list[_Candidate] = []
     size = 0
-    for slot, opened in rule.candidates():
-        batch.append((slot, opened, (opened.event.proof, chain.public_of(*slot))))
+    for slot, partition, opened in rule.candidates():
+        batch.append((slot, partition, opened, (opened.event.proof, chain.public_of(*slot))))
         size += len(opened.body)
         if len(batch) >= _AT_ONCE or size >= _BYTES:
             rule.judge(batch)
@@ -100,7 +100,7 @@ class _Rule:
         self._skipped = 0
         if out.spot is not None:
             there = _Slots()
-            for slot, opened in self.candidates():
+            for slot, _, opened in self.candidates():
                 if self._is_own(opened):
                     there.add(slot)
             self._picked = out.spot.pick(there)
@@ -113,11 +113,11 @@ class _Rule:
 
     def _begin(self, step: int) -> None:
         self._step, self._unknown = step, False
-        self._row: dict[int, list[bytes]] = {}
+        self._row: dict[int, list[Placed]] = {}
         self._refused: dict[int, Finding] = {}
 
-    def candidates(self) -> Iterator[tuple[Slot, Opened[ProofAttached]]]:
-        """Proofs that count, of the run's circuit, by step and shard."""
+    def candidates(self) -> Iterator[tuple[Slot, int, Opened[ProofAttached]]]:
+        """Proofs that count, of the run's circuit, by step and shard, with the partitions that they lie in."""
         proofs, wanted, shards = self._found.proofs, self._wanted, self._chain.start.shards
         draws = None if self._out.sampling is None else self._out.sampling.draws
         # A start may declare a million shards: nothing here grows with what is declared, only with what is there.
@@ -126,7 +126,7 @@ class _Rule:
             if step in wanted and 0 <= shard < shards and (
                 draws is None or (step in draws and shard in draws[step])
             ):  # fmt: skip
-                yield (step, shard), proofs.sealed[index]
+                yield (step, shard), proofs.partitions[index], proofs.sealed[index]
 
     def _is_own(self, opened: Opened[ProofAttached]) -> bool:
         return (opened.event.circuit_id, opened.event.proof_system) == (self._circuit.id, self._circuit.system)
@@ -136,12 +136,12 @@ class _Rule:
         picked, circuit = self._picked, self._circuit
         # Anyone with a prover's key can say the same again in another event.
         jobs = dict.fromkeys(
-            job for slot, opened, job in batch
+            job for slot, _, opened, job in batch
             if (picked is None or slot in picked) and job not in self._before and self._is_own(opened)
         )  # fmt: skip
         made = dict(zip(jobs, self._verify_all(circuit, list(jobs)) if jobs else [], strict=True))
         self._out.proofs_verified += len(jobs)
-        for slot, opened, job in batch:
+        for slot, partition, opened, job in batch:
             step, shard = slot
             while self._step < step:
                 self._settle()
@@ -162,11 +162,11 @@ class _Rule:
             else:
                 try:
                     self._chain.check_place(opened.event, verdict.commitments)
-                    self._row.setdefault(shard, []).append(opened.event_id)
+                    self._row.setdefault(shard, []).append((partition, opened.event_id))
                 except VerificationError as error:
                     self._refuse(shard, Finding(6, str(error)))
         # Copies of one shard's proof may lie on both sides of a border.
-        self._before = {job: made[job] for _, _, job in batch[-1:] if job in made} or self._before
+        self._before = {job: made[job] for *_, job in batch[-1:] if job in made} or self._before
 
     def _refuse(self, shard: int, finding: Finding) -> None:
         self._refused.setdefault(shard, finding)
