@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from zk_autograd.field import MODULUS
+from zk_autograd.fixed_point import nearest_coprime
 from zk_autograd.proofs.base import OPS, Circuit, Columns, Ints
 from zk_autograd.proofs.witness import fresh_noise, fresh_salt
 from zk_autograd.statement import Ops, Public, Statement
@@ -288,7 +289,11 @@ def case(circuit: Circuit, **public: int) -> Case:
     # Rates above the declared one, or steps as large as the gradient: honest steps then reach every bound's ends.
     declared = 1e-4 if st.name.endswith("-l2") or st.name == "nesterov" else 1e-3
     lr = 1e-2 if st.name.startswith("momentum") else 1e-3
-    steep = {"sgd": {"A": P + 1, "r": P // 2}, "nesterov": {"A": P // 2 + 1, "B": P // 2 + 3}, "amsgrad": {"A": 31}}
+    steep = {
+        "sgd": {"A": P + 1, "r": P // 2},
+        "nesterov": {"A": P // 2 + 1, "B": nearest_coprime(P // 2 + 3, P)},
+        "amsgrad": {"A": 31},
+    }
     # Little more than half of the direction is taken: X is 3.16 of B.
     steep["lamb"] = {"B": P * P * 19 // 100, "R": P * P - P}
     chosen = {"W": 3, "V": 3} | next((x for name, x in steep.items() if st.name.startswith(name)), {}) | public

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from zk_autograd.proofs.base import OPS, Circuit, Columns, Ints, Limits
+from zk_autograd.proofs.base import Circuit, Columns, Ints, Limits
 from zk_autograd.proofs.ezkl.system import Ezkl
-from zk_autograd.proofs.witness import ShardWitness, advance, carry, columns, fresh_noise, fresh_salt
+from zk_autograd.proofs.witness import ShardWitness, advance, carry_of, columns, fresh_noise, fresh_salt
 from zk_autograd.statement import Public, Statement, place_in
 
 
@@ -29,7 +29,7 @@ class Proved:
 def fresh_witness(circuit: Circuit, state: Mapping[str, Ints], g: Ints, pub: Public) -> ShardWitness:
     """A witness with fresh noise and salts, of a shard that is a block of its own."""
     st = circuit.statement
-    (carried,) = carry(st, [(state, st.begin(state, g, pub, circuit.P, OPS)[1])])
+    (carried,) = carry_of(st, [(state, g)], pub, circuit.P)
     noise = fresh_noise(circuit.noise, circuit.P)
     return ShardWitness(state, g, noise, fresh_salt(), fresh_salt(), fresh_salt(), carried)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from tests.proofs.proving import Proved, honest_step, prove
 from tests.support.circuits import REAL
 from zk_autograd.errors import VerificationError
 from zk_autograd.field import MODULUS
-from zk_autograd.proofs.base import POINT_BYTES, Circuit, Columns, Commitments, Committer
+from zk_autograd.proofs.base import POINT_BYTES, Circuit, Columns, Commitments
 from zk_autograd.proofs.ezkl.srs import FIELD_MODULUS
 from zk_autograd.proofs.ezkl.system import Ezkl
 from zk_autograd.proofs.witness import SALT, fresh_salt
@@ -23,18 +23,18 @@ OPENINGS = 2 * POINT_BYTES
 Prover = Callable[[str], Proved]
 
 
-def committed(committer: Committer, columns: Columns) -> Commitments:
-    """The commitments as the training enclave computes them."""
+def committed(circuit: Circuit, columns: Columns) -> Commitments:
+    """The commitments as the training enclave computes them: small integers, and field elements behind them."""
+    st, shard, committer = circuit.statement, circuit.shard, Ezkl().committer(circuit)
+    state, work = len(st.state) * shard, shard * (1 + len(st.hints)) + circuit.noise
 
-    def secret(column: list[int]) -> bytes:
-        return committer.commit(np.array(column[:-SALT], dtype=np.int64), column[-SALT:])
+    def commit(column: Sequence[int], small: int) -> bytes:
+        return committer.commit(np.array(column[:small], dtype=np.int64), column[small:]) if column else b""
 
     return Commitments(
-        secret(list(columns.pre)),
-        secret(list(columns.post)),
-        secret(list(columns.work)),
-        committer.commit(np.array(columns.hyper, dtype=np.int64)),
-    )
+        commit(columns.pre, state), commit(columns.post, state), commit(columns.work, work),
+        commit(columns.hyper, len(columns.hyper)), commit(columns.carry_in, 0), commit(columns.carry_out, 0),
+    )  # fmt: skip
 
 
 def verify(proved: Proved, proof: bytes, hyper: list[int] | None = None, circuit: Circuit | None = None) -> Commitments:
@@ -47,8 +47,8 @@ def test_a_proof_verifies_and_begins_with_the_commitments_that_the_enclave_compu
     p = proved(name)
     assert len(p.proof) == p.circuit.proof_bytes
     found = verify(p, p.proof)
-    assert found == committed(Ezkl().committer(p.circuit), p.columns)
-    assert p.proof.startswith(found.pre + found.post + found.work + found.hyper)
+    assert found == committed(p.circuit, p.columns)
+    assert p.proof.startswith(found.pre + found.post + found.work + found.hyper + found.carry_in + found.carry_out)
 
 
 def test_the_state_after_a_step_is_byte_for_byte_the_state_before_the_next(proved: Prover) -> None:
@@ -61,15 +61,14 @@ def test_the_state_after_a_step_is_byte_for_byte_the_state_before_the_next(prove
 
 def test_the_same_state_under_another_salt_has_another_commitment(proved: Prover) -> None:
     p = proved("adam")
-    committer = Ezkl().committer(p.circuit)
-    again = committed(committer, replace(p.columns, post=[*p.columns.post[:-SALT], *fresh_salt()]))
-    once = committed(committer, p.columns)
+    again = committed(p.circuit, replace(p.columns, post=[*p.columns.post[:-SALT], *fresh_salt()]))
+    once = committed(p.circuit, p.columns)
     assert again.post != once.post
     assert again.pre == once.pre
     for at in range(1, SALT + 1):
         salted = list(p.columns.post)
         salted[-at] = (salted[-at] + 1) % MODULUS
-        assert committed(committer, replace(p.columns, post=salted)).post != once.post
+        assert committed(p.circuit, replace(p.columns, post=salted)).post != once.post
 
 
 def test_a_guess_of_the_state_can_be_confirmed_only_where_there_is_no_salt(proved: Prover) -> None:
@@ -174,7 +173,7 @@ def test_the_commitments_of_two_columns_cannot_be_exchanged(proved: Prover) -> N
 
 def test_a_commitment_of_another_proof_is_refused(proved: Prover) -> None:
     p = proved("adam")
-    other = committed(Ezkl().committer(p.circuit), honest_step(p.circuit).columns)
+    other = committed(p.circuit, honest_step(p.circuit).columns)
     with pytest.raises(VerificationError, match="refused"):
         verify(p, other.pre + p.proof[POINT_BYTES:])
 

@@ -21,6 +21,14 @@ def _everywhere(rule: Rule, e: Element, *quotients: tuple[int, int]) -> Iterator
         yield from moved(rule, e, target, part)
 
 
+def _is_honest(rule: Rule, e: Element) -> bool:
+    """Whether the reference comes to the same from the same state and gradient."""
+    g, pre = signed(e["g"]), {n: e[f"pre.{n}"] for n in rule.st.state}
+    if abs(g) > rule.st.gradient_limit(rule.P):
+        return False
+    return all(signed(e[name]) == value for name, value in rule.honest(pre, g).items())
+
+
 @attack(LIES)
 def halves(rule: Rule, e: Element) -> Iterator[Element]:
     """1/2, 1/4, 1/8 more: P is divisible by 8, so that P times them is an integer."""
@@ -121,12 +129,17 @@ def gradient_and_moment_together(rule: Rule, e: Element) -> Iterator[Element]:
 
 @attack(LIES)
 def gradient_of_another_remainder(rule: Rule, e: Element) -> Iterator[Element]:
-    """The gradient itself solved for, so that the first remainder is another and every quotient an integer."""
+    """The gradient itself solved for, so that the first remainder is another and every quotient an integer.
+
+    Where another integer gradient rounds to the same step, that is no lie.
+    """
     _, bound = next(iter(LINEAR[rule.st.name].items()))
     honest = rule.bounds(e)[bound]
     for rho in {0, honest - 1, honest + 1, rule.P - 1} - {honest}:
         if rule.bounds(e | {"g": 0})[bound] != rule.bounds(e | {"g": 1})[bound]:
-            yield rule.solve(e, "g", bound, rho)
+            lie = rule.solve(e, "g", bound, rho)
+            if not _is_honest(rule, lie):
+                yield lie
 
 
 @attack(LIES)
