@@ -162,6 +162,11 @@ class Fold:
         """Committed steps that have not entered yet, over all runs."""
         return sum(len(r.chain.steps) - r.entered for r in self._runs.values())
 
+    def start_of(self, run_id: bytes) -> RunStarted | None:
+        """What an open run has declared."""
+        run = self._runs.get(run_id)
+        return run.chain.start if run else None
+
     def step_event(self, opened: Opened[RunStarted | StepCommitted | RunFinished | EnclaveAttested]) -> list[Entry]:
         """Folds an event of the topic ``steps`` whose signature has been checked; returns the entries it completes.
 

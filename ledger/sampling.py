@@ -183,3 +183,31 @@ def rounded_down(value: Fraction) -> float:
     """The largest float that is not above ``value``."""
     near = float(value)
     return near if Fraction(near) <= value else math.nextafter(near, -math.inf)
+
+
+def percent(value: Fraction) -> str:
+    """A probability in percent, rounded down: 100 is for what is certain."""
+    return f"{math.floor(value * 10**6) / 1e4:.4f}"
+
+
+@dataclass(frozen=True)
+class Chance:
+    """How likely a cheat of one size is to be among what is drawn: exactly in one step, at least over many."""
+
+    cheat: str
+    shards: int
+    steps: int
+    probability: Fraction
+
+
+def chances(shards: int, drawn: int, steps: int) -> list[Chance]:
+    """For cheats of some sizes, where ``drawn`` of ``shards`` are proven of each of ``steps`` steps."""
+
+    def of(cheat: str, bad: int, times: int = 1) -> Chance:
+        return Chance(cheat, bad, times, detection_over(detection(shards, drawn, bad), times))
+
+    found = [of("one shard in one step", 1)]
+    for share in (1, 10):
+        if shards * share > 100:
+            found.append(of(f"{share} % of the shards in one step", -(-shards * share // 100)))
+    return [*found, of(f"one shard in each of {steps} steps", 1, steps)]

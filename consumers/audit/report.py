@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
-from fractions import Fraction
 from typing import Any
 
 from consumers.audit.outcome import Audit, Status
 from consumers.audit.sampled import NOT_SAMPLED
 from consumers.audit.spot import Random
 from consumers.audit.statistics import in_words
-from ledger.sampling import rounded_down
+from ledger.sampling import percent, rounded_down
 
 _MARKS = {Status.PASSED: "ok  ", Status.VIOLATED: "FAIL", Status.UNCHECKED: "–   "}
 _WORDS = {0: "SOUND", 1: "VIOLATED", 2: "COULD NOT BE CHECKED"}
@@ -78,7 +76,7 @@ def _sampled_lines(out: Audit) -> list[str]:
         f"  sampled: {sampling.count} of {sampling.shards} shards of each step, drawn by {sampling.beacon} "
         f"(window {sampling.window}). A cheat is drawn with a probability of at least:"
     ]
-    lines += [f"    {_percent(chance.probability)} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
+    lines += [f"    {percent(chance.probability):>8} %  {chance.cheat}" for chance in sampling.chances(out.proven)]
     if sampling.others:
         lines.append(
             f"  {sampling.others} other sampled run(s) in this log: each is one more try for who may choose which run "
@@ -96,7 +94,7 @@ def _spot_lines(out: Audit) -> list[str]:
     lines = [f"  spot check: {spot.picked} of {spot.total} proofs verified, {spot.how}."]
     if isinstance(spot, Random) and spot.picked < spot.total:
         lines.append("  A cheat that was there before the seed was drawn is among them with a probability of:")
-        lines += [f"    {_percent(p)} %  {words}" for words, _, p in spot.chances()]
+        lines += [f"    {percent(p):>8} %  {words}" for words, _, p in spot.chances()]
     if spot.picked < spot.total:
         lines.append(f"  {NOT_VERIFIED}")
     return lines
@@ -112,11 +110,6 @@ def _spot(out: Audit) -> dict[str, Any] | None:
             {"cheat": words, "proofs": bad, "probability": rounded_down(p)} for words, bad, p in spot.chances()
         ]
     return found | {"not_verified": NOT_VERIFIED if spot.picked < spot.total else ""}
-
-
-def _percent(probability: Fraction) -> str:
-    """Rounded down: 100 is for what is certain."""
-    return f"{math.floor(probability * 10**6) / 1e4:8.4f}"
 
 
 def _sampled(out: Audit) -> dict[str, Any] | None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from anchor import require_beacon
 from consumers.audit.collected import Collected
 from consumers.audit.outcome import Audit
 from consumers.receipts import verified_receipt
-from ledger.sampling import Beacon, Draw, detection, detection_over
+from ledger.sampling import Beacon, Chance, Draw, chances
 from schemas.events import RunClosed, RunOpened, StepProven, StepRecorded
 from zk_autograd.errors import VerificationError, ZkAutogradError
 from zk_autograd.policy import Policy
@@ -25,16 +24,6 @@ NOT_SAMPLED = (
     "Not proven: the shards that were not drawn. Each of them may hold anything, however wrong; the probabilities "
     "above are all that stands against it, and they count once for every run that was begun."
 )
-
-
-@dataclass(frozen=True)
-class Chance:
-    """How likely a cheat of one size is to be among what was drawn: exactly in one step, at least over many."""
-
-    cheat: str
-    shards: int
-    steps: int
-    probability: Fraction
 
 
 @dataclass(frozen=True)
@@ -59,15 +48,7 @@ class Sampling:
 
     def chances(self, steps: int) -> list[Chance]:
         """For cheats of some sizes, in a run of ``steps`` proven steps."""
-
-        def of(cheat: str, bad: int, times: int = 1) -> Chance:
-            return Chance(cheat, bad, times, detection_over(detection(self.shards, self.count, bad), times))
-
-        found = [of("one shard in one step", 1)]
-        for percent in (1, 10):
-            if self.shards * percent > 100:
-                found.append(of(f"{percent} % of the shards in one step", -(-self.shards * percent // 100)))
-        return [*found, of(f"one shard in each of {steps} steps", 1, steps)]
+        return chances(self.shards, self.count, steps)
 
 
 def sampling_of(out: Audit, found: Collected) -> Sampling | None:

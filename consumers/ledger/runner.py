@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from consumers.dead_letters import dead_letter
@@ -21,6 +21,7 @@ from consumers.receipts import check_beacon, verified_receipt
 from ledger.checkpoint import sign_checkpoint
 from ledger.entries import Entry, leaf_data
 from ledger.fold import FindCircuit, Fold, VerifyProof
+from ledger.sampling import chances, percent, rounded_down
 from ledger.tree import GrowingTree
 from schemas.events import (
     Anchored,
@@ -211,13 +212,27 @@ class LedgerRunner:
                 transaction.send("dead-letters", b"", dead_letter(record, Role.LEDGER, reason, self.key))
         if entries and self._at.publisher:  # what is published is in the log, for good
             self._at.publisher.publish(note)
-        for entry in entries:
-            self.report(
-                f"leaf {self.tree.size - len(entries) + entries.index(entry)}: {_describe(entry)}", size=self.tree.size
-            )
+        for leaf, entry in enumerate(entries, self.tree.size - len(entries)):
+            self.report(f"leaf {leaf}: {_describe(entry)}", size=self.tree.size)
+            if isinstance(entry, RunOpened):
+                self._report_sampling(entry.run_id)
         for record, reason in refused:
             self._at.buried.add((record.topic, record.partition, record.offset))
             self.report(f"refused {record.topic}/{record.partition}@{record.offset}: {reason}", refused=str(reason))
+
+    def _report_sampling(self, run_id: bytes) -> None:
+        """What a run's entries will be worth, if only samples are proven."""
+        start = self._at.fold.start_of(run_id)
+        if start is None or not start.sampled:
+            return
+        likely = chances(start.shards, start.sampled, 100)
+        self.report(
+            f"run {run_id.hex()[:12]} is sampled: {start.sampled} of {start.shards} shards of each step, drawn by "
+            f"{start.beacon[:80]}. A cheat is drawn with a probability of at least "
+            + ", ".join(f"{percent(chance.probability)} % ({chance.cheat})" for chance in likely),
+            run_id=run_id.hex(), drawn=start.sampled, shards=start.shards,
+            detection=[asdict(chance) | {"probability": rounded_down(chance.probability)} for chance in likely],
+        )  # fmt: skip
 
     @property
     def uncosigned(self) -> list[WitnessKey]:

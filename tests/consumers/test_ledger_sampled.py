@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from schemas.events import DeadLetter, StepProven, StepRecorded
+from ledger.sampling import detection, percent
+from schemas.events import DeadLetter, RunStarted, StepProven, StepRecorded
 from schemas.wire import open_event_log
 from tests.support.forge import Case, LogFile, resigned
 from tests.support.sampled import STEPS
@@ -72,6 +74,19 @@ def test_an_instance_that_runs_through_writes_the_log_of_the_sampled_run(fresh: 
         runner.close()
     assert fresh.leaves() == fresh.case.leaves()
     assert fresh.letters() == []
+
+
+def test_what_a_sampled_run_is_worth_is_said_when_it_opens(fresh: Fresh, capsys: pytest.CaptureFixture[str]) -> None:
+    fresh.append(*fresh.steps)
+    fresh.run()
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (found,) = (line for line in said if "detection" in line)
+    start = next(o.event for _, o in fresh.log.opened("steps") if isinstance(o.event, RunStarted))
+    assert (found["drawn"], found["shards"]) == (start.sampled, start.shards)
+    once, each = found["detection"][0], found["detection"][-1]
+    assert once["probability"] == pytest.approx(start.sampled / start.shards)
+    assert each["probability"] == pytest.approx(1 - (1 - start.sampled / start.shards) ** 100)
+    assert f"{percent(detection(start.shards, start.sampled, 1))} % (one shard in one step)" in found["message"]
 
 
 def test_a_ledger_that_is_restarted_after_every_event_writes_the_same_log(fresh: Fresh) -> None:
