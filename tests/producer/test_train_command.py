@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -298,6 +299,28 @@ def test_every_task_of_the_digits_trains_and_its_batches_depend_on_seed_and_step
         assert sum(losses[-5:]) < sum(losses[:5]) / 1.5
         found.append(losses[:5])
     assert torch.allclose(*(torch.tensor(x) for x in found))
+
+
+def test_the_language_model_has_the_documented_size_and_learns_the_text_that_is_shipped() -> None:
+    import torch
+
+    from producer.task import load_task
+    from zk_autograd.optim import Adam
+
+    made, again = (load_task("producer.text:gpt", 3, 4) for _ in range(2))
+    assert sum(p.numel() for p in made.model.parameters()) == 1_011_584
+    assert torch.equal(made.loss(7), again.loss(7))
+    optimizer = Adam(made.model.parameters(), lr=1e-3)
+    losses = []
+    for step in range(1, 13):
+        optimizer.zero_grad()
+        loss = made.loss(step)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    characters = made.model.token.weight.shape[0]
+    assert losses[0] == pytest.approx(math.log(characters), rel=0.1)  # all are as likely at first
+    assert sum(losses[-3:]) / 3 < losses[0] - 0.5
 
 
 def test_a_sampled_run_declares_how_many_shards_are_drawn_and_by_whom(
