@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tests.proofs.told import Told
 from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import OPS, Circuit, Columns, Ints
 from zk_autograd.proofs.witness import fresh_noise, fresh_salt
@@ -51,13 +52,13 @@ _WIDE = {
 }
 """The hint that is a bound's high digit, and the bound that is left for the low one."""
 
-LINEAR: dict[str, dict[str, str]] = {
+LINEAR: Told[dict[str, str]] = Told("LINEAR of tests/proofs/forging.py", {
     "adam": _ADAM, "adam-l2": _L2, "adamw": _DECOUPLED,
     "adam-wide": _ADAM | _WIDE, "adamw-wide": _DECOUPLED | _WIDE,
     "amsgrad": _ADAM, "amsgrad-l2": _L2, "amsgradw": _DECOUPLED,
     "lamb": _LAMB, "sgd": _SGD, "sgd-l2": _SGD,
     "momentum": _MOMENTUM, "momentum-l2": _MOMENTUM, "nesterov": _MOMENTUM, "nesterov-l2": _MOMENTUM,
-}  # fmt: skip
+})  # fmt: skip
 """Per statement: each output and the bound that is linear in it and whose value is a remainder, in order of use."""
 
 ORDER = ["g", "e", "post.m", "post.v", "s", "post.h", "d", "u", "post.w", *_WIDE]

@@ -1,0 +1,162 @@
+"""The recipe of docs/optimizers.md, "Adding one", followed with the file that stands there: nothing else is needed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import rates, statements
+from tests.proofs import model
+from tests.proofs.proving import Proved, honest_step, prove
+from tests.statement.recipe import NAME, added
+from tests.statement.runs import outside, run
+from zk_autograd.errors import UsageError, VerificationError
+from zk_autograd.home import Home
+from zk_autograd.proofs import setup_cli
+from zk_autograd.proofs.base import PROFILES, Profile
+from zk_autograd.proofs.ezkl.system import Ezkl, shard_size
+from zk_autograd.statement import STATEMENTS, Statement
+
+torch = pytest.importorskip("torch")
+
+ROOT = Path(__file__).parents[2]
+RUN = "import sys, pytest; from tests.statement.recipe import register; register(); sys.exit(pytest.main(sys.argv[1:]))"
+
+
+@pytest.fixture
+def st(monkeypatch: pytest.MonkeyPatch) -> Statement:
+    """The statement, registered for a test as the line of the recipe does."""
+    found = added()
+    monkeypatch.setitem(STATEMENTS, found.name, found)
+    return found
+
+
+@pytest.fixture
+def proved(st: Statement, tmp_path: Path) -> Proved:
+    """A step with a real proof of 2^12 rows. So small a table hides nothing."""
+    home = tmp_path / "home"
+    circuit = Ezkl().set_up(st, Profile("tiny", 12, 3, 16), Ezkl().dev_srs(home, 12), home)
+    return prove(honest_step(circuit))
+
+
+def test_the_reference_takes_optimistic_steps(st: Statement) -> None:
+    P, lr, rng = 2**16 - 8, 1e-3, np.random.default_rng(1)
+    for hyper in (st.defaults, *st.samples):
+        fmt = st.choose_format(hyper, lr, 1.0, P)
+        gradients = [rng.integers(-fmt.clip, fmt.clip + 1, 50) for _ in range(40)]
+        steps = list(run(st, dict(hyper), lr, fmt, P, gradients))
+        assert not any(outside(st, step, P).any() for step in steps)
+        # In floats, by the paper's formula.
+        real = [g / 2.0**fmt.scale_g for g in gradients]
+        moved = -lr * sum(real) - lr * hyper["optimism"] * (real[-1] - real[0])
+        assert np.abs(steps[-1].post["w"] / 2.0**fmt.scale_w - moved).max() < 40 * 2.0**-fmt.scale_w + 0.01 * lr
+    assert moved.any()
+
+
+def test_a_training_loop_takes_the_same_steps(st: Statement) -> None:
+    from zk_autograd.optim import StatementOptimizer
+
+    p = torch.nn.Parameter(torch.linspace(-1, 1, 30))
+    optimizer = StatementOptimizer([p], NAME, lr=0.01, optimism=0.5)
+    w = optimizer.state_arrays()["w"]
+    for _ in range(10):
+        optimizer.zero_grad()
+        (p.square().sum() / 10).backward()
+        before = dict(optimizer.state_arrays())
+        optimizer.step()
+        record = optimizer.last_step
+        assert record is not None
+        post, _ = st.advance(before, record.g, record.public[0], 2**16 - 8, None)  # type: ignore[arg-type]
+        assert all(np.array_equal(optimizer.state_arrays()[n], post[n]) for n in st.state)
+    assert not np.array_equal(optimizer.state_arrays()["w"], w)
+    with pytest.raises(UsageError, match="optimistic has no pessimism; it has optimism"):
+        StatementOptimizer([p], NAME, pessimism=0.5)
+
+
+def test_the_circuit_proves_a_step_and_takes_no_other(proved: Proved) -> None:
+    circuit, columns = proved.circuit, proved.columns
+    with Ezkl().verifier(circuit) as verifier:
+        verifier.verify(proved.proof, columns.hyper)
+        with pytest.raises(VerificationError):
+            verifier.verify(proved.proof, [columns.hyper[0] + 1, *columns.hyper[1:]])
+    assert Ezkl().satisfied(circuit, columns)
+    for at in (0, circuit.shard):  # a weight, and what is remembered of its gradient
+        post = list(columns.post)
+        post[at] += 1
+        assert not Ezkl().satisfied(circuit, replace(columns, post=post))
+
+
+def test_every_table_of_the_docs_has_its_row(st: Statement) -> None:
+    shard = shard_size(st, PROFILES["default"])
+    cells = 3 * 2**16 / shard
+    row = f"`StatementOptimizer(statement=…)` | w m | – | A B r | {st.lookups} | {cells:.1f} | {shard:,} |"
+    assert f"| `{NAME}` | {row}\n<!-- end -->" in statements.page(statements.PAGE.read_text("utf-8"))
+    assert len(re.findall(rf"\| `{NAME}` \| default \|", rates.table())) == 1
+
+
+def test_the_commands_know_it_and_its_hyper_parameter(
+    st: Statement, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from producer import cli, run_files
+
+    monkeypatch.setitem(PROFILES, "small", Profile("small", 12, 3, 1300))
+    monkeypatch.setattr(Ezkl, "check_hiding", lambda *_: None)  # no table of 2^12 rows hides anything
+    home, line = Home(tmp_path), ["--home", str(tmp_path), "--profile", "small"]
+    assert setup_cli.main([*line, "--optimizer", NAME, "--dev"]) == 0
+    words = [*line, "--optimizer", NAME, "--steps", "2", "--lr", "0.05", "--run-name", "run"]
+    assert cli.main([*words, "--momentum", "0.9"]) == 2
+    assert f"--momentum is no option of --optimizer {NAME}" in capsys.readouterr().err
+    assert cli.main([*line, "--optimizer", "sgd", "--steps", "2", "--optimism", "0.5"]) == 2
+    assert "--optimism is no option of --optimizer sgd" in capsys.readouterr().err
+    assert cli.main([*words, "--optimism", "0.5"]) == 0
+    kept = run_files.run_file(home, "run")
+    assert kept.finished
+    assert [{h.name: h.value for h in group.hyper} for group in kept.start.groups] == [{"optimism": 0.5}]
+
+
+def test_the_tests_of_all_statements_take_it() -> None:
+    files = ["tests/statement", "tests/optim", "tests/attacks/test_declared_rates.py"]
+    found = pytest_with_it(*files, "-k", f"{NAME} and not adding")
+    assert found.returncode == 0, found.stdout[-4000:]
+    passed = re.search(r"(\d+) passed", found.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= 60
+
+
+def test_who_has_not_told_the_attacks_of_it_is_told_where() -> None:
+    tests = [
+        "tests/proofs/test_forgeries.py::test_every_bound_of_every_statement_is_in_the_list_below",
+        f"tests/proofs/test_forgeries.py::test_a_value_changed_by_one_is_refused_at_every_extreme[{NAME}]",
+    ]
+    found = pytest_with_it(*tests)
+    assert found.returncode == 1
+    for place in ("ALL_BOUNDS of tests/proofs/test_forgeries.py", "LINEAR of tests/proofs/forging.py"):
+        assert f"{NAME} is missing in {place}: see docs/optimizers.md, 'Adding one'" in found.stdout
+
+
+def test_the_model_says_that_a_statement_is_missing() -> None:
+    with pytest.raises(AssertionError, match=r"optimistic is missing in tests/proofs/model.py: see docs"):
+        model.step(NAME, {"w": 0, "m": 0}, 1, {"r": 0}, 4088)
+
+
+def test_a_class_that_there_is_not_is_named(st: Statement, monkeypatch: pytest.MonkeyPatch) -> None:
+    from producer import cli, optimizers
+
+    monkeypatch.setattr(st, "optimizer", "Optimist(optimism=…)")
+    args = cli.parser().parse_args(["--steps", "1", "--optimizer", "optimist"])
+    with pytest.raises(UsageError, match=r"optimistic says that Optimist makes it, and zk_autograd\.optim has no Opti"):
+        optimizers.make_optimizer(args, [])
+
+
+def pytest_with_it(*words: str) -> subprocess.CompletedProcess[str]:
+    """A test run in a process of its own, which has the statement before it collects tests."""
+    command = [sys.executable, "-c", RUN, "-q", "-m", "not slow", *words]
+    where = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+    return subprocess.run(command, cwd=ROOT, env=os.environ | where, capture_output=True, text=True, check=False)
