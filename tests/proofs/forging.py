@@ -158,6 +158,8 @@ class Rule:
 def later(rule: Rule, target: str) -> list[str]:
     """What an honest prover computes after ``target``, in order."""
     order = [t for t in ORDER if t in ("g", *rule.targets)]
+    if target not in order:
+        raise AssertionError(f"{target} is missing in ORDER of tests/proofs/forging.py: see docs/optimizers.md")
     return order[order.index(target) + 1 :]
 
 
@@ -185,7 +187,8 @@ class Samples:
         # What decays, decays by little more than half of the table.
         decay = max(rule.pub.get("W", 0), rule.pub.get("V", 0))
         largest = (P * P // 2 + P) // decay if decay else 1 << 30
-        self.pre: dict[str, Ints] = {"w": rng.integers(-largest, largest, count)}
+        place = "Samples of tests/proofs/forging.py"
+        self.pre: Told[Ints] = Told(place, {"w": rng.integers(-largest, largest, count)})
         if "m" in st.state:
             self.pre["m"] = rng.integers(-limit, limit, count)
             if limit > P // 2:  # two digits: moments of every size meet roots of every size

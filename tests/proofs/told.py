@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Told(dict[str, T]):
-    """By statement; a test that asks for one that is not there fails and says where to add it."""
+    """By statement, or by the name of a part of one; who asks for what is not there is told where to add it."""
 
     def __init__(self, place: str, entries: dict[str, T]) -> None:
         super().__init__(entries)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,10 @@ import pytest
 
 from bench import rates, statements
 from tests.proofs import model
+from tests.proofs.enumerating import SOLVED_BY
+from tests.proofs.forging import LINEAR
 from tests.proofs.proving import Proved, honest_step, prove
+from tests.proofs.test_forgeries import ALL_BOUNDS
 from tests.statement.recipe import NAME, added
 from tests.statement.runs import outside, run
 from zk_autograd.errors import UsageError, VerificationError
@@ -130,20 +134,20 @@ def test_the_tests_of_all_statements_take_it() -> None:
     assert int(passed[1]) >= 60
 
 
-def test_who_has_not_told_the_attacks_of_it_is_told_where() -> None:
-    tests = [
-        "tests/proofs/test_forgeries.py::test_every_bound_of_every_statement_is_in_the_list_below",
-        f"tests/proofs/test_forgeries.py::test_a_value_changed_by_one_is_refused_at_every_extreme[{NAME}]",
-    ]
-    found = pytest_with_it(*tests)
-    assert found.returncode == 1
-    for place in ("ALL_BOUNDS of tests/proofs/test_forgeries.py", "LINEAR of tests/proofs/forging.py"):
-        assert f"{NAME} is missing in {place}: see docs/optimizers.md, 'Adding one'" in found.stdout
-
-
-def test_the_model_says_that_a_statement_is_missing() -> None:
-    with pytest.raises(AssertionError, match=r"optimistic is missing in tests/proofs/model.py: see docs"):
-        model.step(NAME, {"w": 0, "m": 0}, 1, {"r": 0}, 4088)
+@pytest.mark.parametrize(
+    ("look", "place"),
+    [
+        (lambda: LINEAR[NAME], "LINEAR of tests/proofs/forging.py"),
+        (lambda: SOLVED_BY[NAME], "SOLVED_BY of tests/proofs/enumerating.py"),
+        (lambda: ALL_BOUNDS[NAME], "ALL_BOUNDS of tests/proofs/test_forgeries.py"),
+        (lambda: model.step(NAME, {"w": 0, "m": 0}, 1, {"r": 0}, 4088), "tests/proofs/model.py"),
+    ],
+)
+def test_who_has_not_told_the_attacks_of_it_is_told_where(look: Callable[[], object], place: str) -> None:
+    with pytest.raises(AssertionError) as told:
+        look()
+    assert str(told.value) == f"{NAME} is missing in {place}: see docs/optimizers.md, 'Adding one'"
+    assert f"`{place.split()[0].removeprefix('tests/proofs/')}`" in statements.PAGE.read_text("utf-8")
 
 
 def test_a_class_that_there_is_not_is_named(st: Statement, monkeypatch: pytest.MonkeyPatch) -> None:
