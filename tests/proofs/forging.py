@@ -7,6 +7,7 @@ derived from a statement's own :meth:`bounds`, evaluated on Python integers; non
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -282,6 +283,15 @@ def _hyper(st: Statement) -> dict[str, float]:
     return {name: odd.get(name, value) for name, value in st.defaults.items()}
 
 
+STEEP: dict[str, Callable[[int], dict[str, int]]] = {
+    "sgd": lambda P: {"A": P + 1, "r": P // 2},
+    "nesterov": lambda P: {"A": P // 2 + 1, "B": P // 2 + 3},
+    "amsgrad": lambda _: {"A": 31},
+    "lamb": lambda P: {"B": P * P * 19 // 100, "R": P * P - P},  # little more than half is taken: X is 3.16 of B
+}
+"""By how a statement's name begins: public integers with which honest steps reach every bound's ends."""
+
+
 def case(circuit: Circuit, **public: int) -> Case:
     """A case for ``circuit``: every extreme, and ordinary elements in the rest of the shard.
 
@@ -289,13 +299,11 @@ def case(circuit: Circuit, **public: int) -> Case:
         public: public integers that differ from those of the statement's schedule.
     """
     st, P, hyper = circuit.statement, circuit.P, _hyper(circuit.statement)
-    # Rates above the declared one, or steps as large as the gradient: honest steps then reach every bound's ends.
+    # Rates above the declared one: honest steps then reach every bound's ends.
     declared = 1e-4 if st.name.endswith("-l2") or st.name == "nesterov" else 1e-3
     lr = 1e-2 if st.name.startswith("momentum") else 1e-3
-    steep = {"sgd": {"A": P + 1, "r": P // 2}, "nesterov": {"A": P // 2 + 1, "B": P // 2 + 3}, "amsgrad": {"A": 31}}
-    # Little more than half of the direction is taken: X is 3.16 of B.
-    steep["lamb"] = {"B": P * P * 19 // 100, "R": P * P - P}
-    chosen = {"W": 3, "V": 3} | next((x for name, x in steep.items() if st.name.startswith(name)), {}) | public
+    steep = next((make(P) for name, make in STEEP.items() if st.name.startswith(name)), {})
+    chosen = {"W": 3, "V": 3} | steep | public
     pub = st.public_integers(hyper, lr, 7, st.choose_format(hyper, declared, 1.0, P), P)
     pub = Public(pub | {name: x for name, x in chosen.items() if name in pub})
     if st.carries:

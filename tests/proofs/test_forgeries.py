@@ -108,7 +108,7 @@ def test_the_honest_step_is_taken_with_every_bound_at_both_of_its_ends(case_of: 
     for bound, values in ends.items():
         # A random step that ends at 0 or P - 1 exactly is rare for some: next to it is as good, see "just outside".
         reached = min(values) <= 4 and max(values) >= P - 5
-        assert reached or bound in NEVER_FULL, f"{bound}: choose public integers that reach its ends in forging.case"
+        assert reached or bound in NEVER_FULL, f"{bound}: see STEEP in forging.py"
     assert Ezkl().satisfied(c.circuit, c.columns())
 
 

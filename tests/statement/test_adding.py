@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from tests.proofs.enumerating import SOLVED_BY
 from tests.proofs.forging import LINEAR
 from tests.proofs.proving import Proved, honest_step, prove
 from tests.proofs.test_forgeries import ALL_BOUNDS
-from tests.statement.recipe import NAME, added
+from tests.statement.recipe import NAME, added, source
 from tests.statement.runs import outside, run
 from zk_autograd.errors import UsageError, VerificationError
 from zk_autograd.home import Home
@@ -31,7 +32,6 @@ from zk_autograd.statement import STATEMENTS, Statement
 torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
-RUN = "import sys, pytest; from tests.statement.recipe import register; register(); sys.exit(pytest.main(sys.argv[1:]))"
 
 
 @pytest.fixture
@@ -48,6 +48,25 @@ def proved(st: Statement, tmp_path: Path) -> Proved:
     home = tmp_path / "home"
     circuit = Ezkl().set_up(st, Profile("tiny", 12, 3, 16), Ezkl().dev_srs(home, 12), home)
     return prove(honest_step(circuit))
+
+
+def test_one_file_and_one_line_are_enough(tmp_path: Path) -> None:
+    package = tmp_path / "zk_autograd"
+    shutil.copytree(ROOT / "src" / "zk_autograd", package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "statement" / f"{NAME}.py").write_text(source())
+    line = package / "statement" / "__init__.py"
+    text = line.read_text()
+    text = text.replace("statement import adafactor,", f"statement import {NAME}, adafactor,", 1)
+    line.write_text(text.replace("*sgd.FAMILY,", f"*sgd.FAMILY, *{NAME}.FAMILY,", 1))
+    program = "import sys; from zk_autograd.proofs import setup_cli; setup_cli.parser().parse_args(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "--optimizer"]
+    where = os.environ | {"PYTHONPATH": str(tmp_path)}
+    found = [
+        subprocess.run([*command, name], cwd=tmp_path, env=where, capture_output=True, text=True, check=False)
+        for name in (NAME, "pessimistic")
+    ]
+    assert [run.returncode for run in found] == [0, 2], found[0].stderr
+    assert f"'{NAME}'" in found[1].stderr
 
 
 def test_the_reference_takes_optimistic_steps(st: Statement) -> None:
@@ -125,13 +144,18 @@ def test_the_commands_know_it_and_its_hyper_parameter(
     assert [{h.name: h.value for h in group.hyper} for group in kept.start.groups] == [{"optimism": 0.5}]
 
 
-def test_the_tests_of_all_statements_take_it() -> None:
-    files = ["tests/statement", "tests/optim", "tests/attacks/test_declared_rates.py"]
-    found = pytest_with_it(*files, "-k", f"{NAME} and not adding")
+def test_the_tests_of_all_statements_take_it_and_once_they_are_told_so_do_the_attacks() -> None:
+    """In a process of their own, which has the statement before tests are collected."""
+    files = ["tests/statement", "tests/optim", "tests/attacks/test_declared_rates.py", "tests/proofs"]
+    # That one asks fresh processes, which have no such file.
+    which = f"{NAME} and not adding and not test_the_graph_is_the_same_in_every_process"
+    command = [sys.executable, "-m", "tests.statement.recipe", "-q", "-m", "not slow", "-k", which, *files]
+    where = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+    found = subprocess.run(command, cwd=ROOT, env=os.environ | where, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout[-4000:]
     passed = re.search(r"(\d+) passed", found.stdout)
     assert passed is not None
-    assert int(passed[1]) >= 60
+    assert int(passed[1]) >= 100
 
 
 @pytest.mark.parametrize(
@@ -157,10 +181,3 @@ def test_a_class_that_there_is_not_is_named(st: Statement, monkeypatch: pytest.M
     args = cli.parser().parse_args(["--steps", "1", "--optimizer", "optimist"])
     with pytest.raises(UsageError, match=r"optimistic says that Optimist makes it, and zk_autograd\.optim has no Opti"):
         optimizers.make_optimizer(args, [])
-
-
-def pytest_with_it(*words: str) -> subprocess.CompletedProcess[str]:
-    """A test run in a process of its own, which has the statement before it collects tests."""
-    command = [sys.executable, "-c", RUN, "-q", "-m", "not slow", *words]
-    where = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
-    return subprocess.run(command, cwd=ROOT, env=os.environ | where, capture_output=True, text=True, check=False)
