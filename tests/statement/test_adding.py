@@ -27,6 +27,7 @@ from zk_autograd.home import Home
 from zk_autograd.proofs import setup_cli
 from zk_autograd.proofs.base import PROFILES, Profile
 from zk_autograd.proofs.ezkl.system import Ezkl, shard_size
+from zk_autograd.proofs.store import find_circuit
 from zk_autograd.statement import STATEMENTS, Statement
 
 torch = pytest.importorskip("torch")
@@ -127,7 +128,8 @@ def test_every_table_of_the_docs_has_its_row(st: Statement) -> None:
 def test_the_commands_know_it_and_its_hyper_parameter(
     st: Statement, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from producer import cli, run_files
+    from producer import cli
+    from tests.producer.training import Training, follow
 
     monkeypatch.setitem(PROFILES, "small", Profile("small", 12, 3, 1300))
     monkeypatch.setattr(Ezkl, "check_hiding", lambda *_: None)  # no table of 2^12 rows hides anything
@@ -139,9 +141,12 @@ def test_the_commands_know_it_and_its_hyper_parameter(
     assert cli.main([*line, "--optimizer", "sgd", "--steps", "2", "--optimism", "0.5"]) == 2
     assert "--optimism is no option of --optimizer sgd" in capsys.readouterr().err
     assert cli.main([*words, "--optimism", "0.5"]) == 0
-    kept = run_files.run_file(home, "run")
-    assert kept.finished
-    assert [{h.name: h.value for h in group.hyper} for group in kept.start.groups] == [{"optimism": 0.5}]
+    circuit = find_circuit(home, NAME, "small")
+    assert circuit is not None
+    chain = follow(Training(home, circuit, tmp_path / "log.db"))  # each public integer checked
+    assert chain is not None
+    assert len(chain.steps) == 2
+    assert [{h.name: h.value for h in group.hyper} for group in chain.start.groups] == [{"optimism": 0.5}]
 
 
 def test_the_tests_of_all_statements_take_it_and_once_they_are_told_so_do_the_attacks() -> None:
