@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zk_autograd.errors import FormatError
-from zk_autograd.optim.advice import choose_format, rate_error
+from zk_autograd.optim.advice import choose_format
 from zk_autograd.proofs.base import PROFILES
 from zk_autograd.statement import STATEMENTS
 
@@ -21,7 +21,7 @@ def covered(name: str, lr: float, P: int) -> str:
         fmt = choose_format(st, st.defaults, lr, CLIP, P)
     except FormatError as error:
         return "refused: " + str(error).partition("it fits with ")[2]
-    off = rate_error(st, st.defaults, lr, fmt, P)
+    off = st.rate_error(st.defaults, lr, fmt, P)
     return f"{fmt.scale_w}, {off:.1%}"
 
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from producer.optimizers import add_hyper, choices, make_optimizer
 from producer.sampling import add_sampling, check_sampling, sampling_terms
 from zk_autograd.cli import add_home, command_parser, run_command
 from zk_autograd.errors import UsageError
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--steps", type=int, required=True, help="total steps of the run")
     p.add_argument(
-        "--optimizer", choices=("adafactor", "adam", "adamw", "lamb", "sgd"), default="adam",
+        "--optimizer", choices=choices(), default="adam",
         help="update rule (default: adam)",
     )  # fmt: skip
     p.add_argument("--lr", type=float, help="learning rate (default: 0.05 for sgd, 0.01 for adafactor, else 0.001)")
@@ -58,18 +59,22 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--eps", type=float, help="of adam, adamw, lamb (default: 1e-8; 1e-6 for lamb)")
     p.add_argument("--max-ratio", type=float, help="of lamb: largest trust ratio (default: 10)")
-    p.add_argument("--amsgrad", action="store_true", help="of adam, adamw: divide by the largest root so far")
     p.add_argument(
-        "--wide", action="store_true", help="of adam, adamw: gradients 2^9 times as fine, proofs a fifth smaller"
+        "--amsgrad", action="store_true", default=None, help="of adam, adamw: divide by the largest root so far"
     )
-    p.add_argument("--momentum", type=float, default=0.0, help="of sgd; 0 is plain sgd (default: 0)")
-    p.add_argument("--dampening", type=float, default=0.0, help="of sgd with momentum (default: 0)")
-    p.add_argument("--nesterov", action="store_true", help="of sgd with momentum")
+    p.add_argument(
+        "--wide", action="store_true", default=None,
+        help="of adam, adamw: gradients 2^9 times as fine, proofs a fifth smaller",
+    )  # fmt: skip
+    p.add_argument("--momentum", type=float, help="of sgd; 0 is plain sgd (default: 0)")
+    p.add_argument("--dampening", type=float, help="of sgd with momentum (default: 0)")
+    p.add_argument("--nesterov", action="store_true", default=None, help="of sgd with momentum")
     p.add_argument(
         "--weight-decay",
         type=float,
         help="as torch's: of the weights for adamw and lamb, else L2 (default: 0.01 for these two, 0)",
     )
+    add_hyper(p)
     p.add_argument("--clip", type=float, default=1.0, help="largest absolute gradient element kept (default: 1)")
     p.add_argument(
         "--no-decay-on-bias",
@@ -151,42 +156,6 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _optimizer(args: argparse.Namespace, parameters: Any) -> Any:
-    """The optimizer that the options describe, over a model's parameters."""
-    from zk_autograd.optim import SGD, Adafactor, Adam, AdamW, Lamb
-
-    sgd, lamb, adafactor = (args.optimizer == name for name in ("sgd", "lamb", "adafactor"))
-    wrong = {"--max-ratio": args.max_ratio is not None and not lamb}
-    if sgd or lamb or adafactor:
-        wrong |= {"--amsgrad": args.amsgrad, "--wide": args.wide}
-    if sgd or adafactor:
-        wrong |= {"--betas": args.betas is not None, "--eps": args.eps is not None}
-    if not sgd:
-        wrong |= {"--momentum": args.momentum, "--dampening": args.dampening, "--nesterov": args.nesterov}
-    if adafactor:
-        wrong |= {"--weight-decay": args.weight_decay}
-    for option, given in wrong.items():
-        if given:
-            raise UsageError(f"{option} is no option of --optimizer {args.optimizer}")
-    lr = args.lr if args.lr is not None else (0.05 if sgd else 1e-2 if adafactor else 1e-3)
-    common: dict[str, Any] = {"lr": lr, "clip": args.clip, "logrows": PROFILES[args.profile].logrows}
-    if args.weight_decay is not None:
-        common["weight_decay"] = args.weight_decay
-    if sgd:
-        moment = {"momentum": args.momentum, "dampening": args.dampening, "nesterov": args.nesterov}
-        return SGD(parameters, **moment, **common)
-    if adafactor:
-        return Adafactor(parameters, **common)
-    common["betas"] = tuple(args.betas or (0.9, 0.999))
-    if args.eps is not None:
-        common["eps"] = args.eps
-    if lamb:
-        ratio = {} if args.max_ratio is None else {"max_ratio": args.max_ratio}
-        return Lamb(parameters, **ratio, **common)
-    kind = AdamW if args.optimizer == "adamw" else Adam
-    return kind(parameters, amsgrad=args.amsgrad, wide=args.wide, **common)
-
-
 def _run(args: argparse.Namespace) -> int:
     if args.steps < 1:
         raise UsageError(f"--steps: expected at least 1, got {args.steps}")
@@ -222,7 +191,7 @@ def _run(args: argparse.Namespace) -> int:
     task = load_task(args.task, args.seed, args.batch)
     place(task)
     # Before the circuit, which may take a minute to make.
-    optimizer = _optimizer(args, parameter_groups(task, args.no_decay_on_bias))
+    optimizer = make_optimizer(args, parameter_groups(task, args.no_decay_on_bias))
     if args.no_decay_on_bias and not any(hyper.get("weight_decay") for hyper in optimizer.groups):
         raise UsageError("--no-decay-on-bias: nothing decays; give --weight-decay")
     rule = optimizer.statement.name

@@ -9,31 +9,27 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from zk_autograd.optim import SGD, Adam, AdamW, FixedPointOptimizer  # noqa: E402
+from zk_autograd import optim  # noqa: E402
+from zk_autograd.optim import FixedPointOptimizer, StatementOptimizer  # noqa: E402
+from zk_autograd.statement import STATEMENTS, Statement  # noqa: E402
 
-MAKERS: dict[str, Callable[..., FixedPointOptimizer]] = {
-    "adam": lambda params, **options: Adam(params, **{"lr": 1e-2, **options}),
-    "sgd": lambda params, **options: SGD(params, **{"lr": 0.1, **options}),
-    "momentum": lambda params, **options: SGD(params, **{"lr": 0.05, "momentum": 0.9, **options}),
-    "adam-l2": lambda params, **options: Adam(params, **{"lr": 1e-2, "weight_decay": 1e-3, **options}),
-    "adamw": lambda params, **options: AdamW(params, **{"lr": 1e-2, **options}),
-    "adam-wide": lambda params, **options: Adam(params, **{"lr": 1e-2, "wide": True, **options}),
-    "adamw-wide": lambda params, **options: AdamW(params, **{"lr": 1e-2, "wide": True, **options}),
-    "amsgrad": lambda params, **options: Adam(params, **{"lr": 1e-2, "amsgrad": True, **options}),
-    "amsgrad-l2": lambda params, **options: Adam(
-        params, **{"lr": 1e-2, "amsgrad": True, "weight_decay": 1e-3, **options}
-    ),
-    "amsgradw": lambda params, **options: AdamW(params, **{"lr": 1e-2, "amsgrad": True, **options}),
-    "sgd-l2": lambda params, **options: SGD(params, **{"lr": 0.1, "weight_decay": 1e-3, **options}),
-    "momentum-l2": lambda params, **options: SGD(
-        params, **{"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3, **options}
-    ),
-    "nesterov": lambda params, **options: SGD(params, **{"lr": 0.05, "momentum": 0.9, "nesterov": True, **options}),
-    "nesterov-l2": lambda params, **options: SGD(
-        params, **{"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3, **options}
-    ),
-}
-"""One optimizer for each statement, with a rate that suits :func:`mlp`."""
+SHOWN = {"momentum=…": "momentum=0.9", "weight_decay=…": "weight_decay=1e-3"}
+RATES = {"Adam": 1e-2, "AdamW": 1e-2, "SGD": 0.1}
+
+
+def maker(st: Statement) -> Callable[..., FixedPointOptimizer]:
+    """What the statement's definition says makes it, with a rate that suits :func:`mlp`."""
+    kind, _, rest = st.optimizer.partition("(")
+    if not kind:
+        return lambda params, **options: StatementOptimizer(params, st.name, **{"lr": 1e-2, **options})
+    for shown, used in SHOWN.items():
+        rest = rest.replace(shown, used)
+    given = {"lr": RATES[kind] / 2 if "momentum" in rest else RATES[kind]} | eval(f"dict({rest or ')'}")
+    return lambda params, **options: getattr(optim, kind)(params, **{**given, **options})
+
+
+MAKERS = {name: maker(st) for name, st in STATEMENTS.items() if not st.carries}
+"""One optimizer for each statement whose steps depend on no sums: those have tests of their own."""
 
 
 def mlp(seed: int = 0) -> Any:

@@ -176,3 +176,8 @@ def test_offsets_of_the_record_follow_the_step_number() -> None:
         train(model, optimizer, range(step, step + 1))
         assert optimizer.last_step is not None
         assert optimizer.last_step.public[0].r == rounding_offset(step, optimizer.P)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_definition_says_makes_the_statement_makes_it(name: str) -> None:
+    assert MAKERS[name](mlp().parameters()).statement.name == name

@@ -14,7 +14,7 @@ from tests.optim.models import MAKERS, parameter  # noqa: E402
 from tests.statement.runs import run  # noqa: E402
 from zk_autograd.errors import FormatError  # noqa: E402
 from zk_autograd.optim import Lamb  # noqa: E402
-from zk_autograd.optim.advice import choose_format, rate_error  # noqa: E402
+from zk_autograd.optim.advice import choose_format  # noqa: E402
 from zk_autograd.proofs.base import PROFILES  # noqa: E402
 from zk_autograd.statement import STATEMENTS  # noqa: E402
 
@@ -36,7 +36,7 @@ def test_every_rate_is_covered_or_refused_with_what_to_use(name: str, profile: s
                 assert takes(name, lr, clip, P, way), (lr, way)
             continue
         assert fmt.scale_w >= 12
-        assert rate_error(st, st.defaults, lr, fmt, P) <= 0.02, lr
+        assert st.rate_error(st.defaults, lr, fmt, P) <= 0.02, lr
 
 
 @pytest.mark.parametrize("lr", [1e-6, 1e-5, 1e-3, 1e-1])
@@ -54,7 +54,7 @@ def test_a_constant_gradient_moves_weights_at_a_rate_that_is_covered(name: str, 
     moved = float(before.post["w"][0] - after.post["w"][0]) / 2.0**fmt.scale_w
     gradient = 1.0 if "beta1" in hyper else float(g[0]) / 2.0**fmt.scale_g / (1 - hyper.get("momentum", 0.0))
     # A constant step may be rounded by a whole unit of the weight, twice what the mean is.
-    assert abs(moved / (297 * lr * gradient) - 1) < 0.005 + 2 * rate_error(st, hyper, lr, fmt, P)
+    assert abs(moved / (297 * lr * gradient) - 1) < 0.005 + 2 * st.rate_error(hyper, lr, fmt, P)
 
 
 def takes(name: str, lr: float, clip: float, P: int, way: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tests.proofs.forging import LINEAR, Element, Rule, fraction, fractions, later
 from tests.proofs.model import WIDE
+from tests.proofs.told import Told
 from zk_autograd.errors import FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.fixed_point import nearest_coprime
@@ -41,7 +42,8 @@ def _of_a_run(rng: Random, st: Statement, P: int) -> tuple[str, Public] | None:
         "momentum": [0.0, 0.5, 0.9, 0.999], "dampening": [0.0, 0.1, 0.9], "weight_decay": [0.0, 1e-5, 1e-2, 1.0],
         "max_ratio": [1.0, 2.0, 10.0, 1000.0],
     }  # fmt: skip
-    hyper = {name: pick(rng, choices[name]) for name in st.defaults}
+    own = {name: [hyper[name] for hyper in (st.defaults, *st.samples)] for name in st.defaults}
+    hyper = {name: pick(rng, choices.get(name, own[name])) for name in st.defaults}
     max_lr = float(10.0 ** rng.uniform(-7, 0))
     try:
         fmt = st.choose_format(hyper, max_lr, pick(rng, [0.01, 1.0, 3.0, 100.0]), P)
@@ -57,7 +59,7 @@ def _extreme(rng: Random, st: Statement, P: int) -> Public:
     small = [0, 1, P // 2, P - 1, int(rng.integers(P))]
     rate = pick(rng, [1, 2, P - 1, P, P + 1, int(2 ** rng.uniform(0, 20)), int(2 ** rng.uniform(0, 36))])
     plain = ("B" in st.public and not st.carries) or "m" not in st.state
-    values = {
+    values = Told("_extreme of tests/proofs/drawing.py", {
         "b1": pick(rng, small), "c1": pick(rng, [1, P, P - 1, P // 2, int(rng.integers(1, P))]),
         "b2": pick(rng, small), "c2": pick(rng, [1, 4, P, 4 * P, int(rng.integers(1, 4 * P))]),
         "u": pick(rng, small), "c": pick(rng, [1, P, P // 2, int(rng.integers(1, P))]),
@@ -67,7 +69,7 @@ def _extreme(rng: Random, st: Statement, P: int) -> Public:
         "r": pick(rng, small), "k": pick(rng, [0, 1, 1]),
         "W": pick(rng, [0, 1, 3, P, int(2 ** rng.uniform(0, 12))]),
         "V": pick(rng, [0, 1, 3, int(2 ** rng.uniform(0, 12))]),
-    }  # fmt: skip
+    })  # fmt: skip
     if st.name in WIDE:  # what makes a gradient an integer there: c1 and A without a factor of c2
         values["c2"] = nearest_coprime(values["c2"], values["c1"])
         values["A"] = nearest_coprime(rate, P * values["c2"])

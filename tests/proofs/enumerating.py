@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from tests.proofs.forging import Element, Rule
+from tests.proofs.told import Told
 from zk_autograd.field import MODULUS
 
 _ROOT = [("s", "s is an integer of the table")]
@@ -37,7 +38,7 @@ _WIDE_REST = [
 Solved: TypeAlias = tuple[str, str | tuple[str, str]]
 """An unknown, and the bound, or the two bounds, whose value or sum settles it."""
 
-SOLVED_BY: dict[str, list[Solved]] = {
+SOLVED_BY: Told[list[Solved]] = Told("SOLVED_BY of tests/proofs/enumerating.py", {
     "adam": [*_ROOT, *_REST],
     "adam-l2": [*_L2, *_ROOT, *_REST],
     "adamw": [*_DECOUPLED, *_ROOT, *_REST],
@@ -48,7 +49,7 @@ SOLVED_BY: dict[str, list[Solved]] = {
     "amsgradw": [*_DECOUPLED, *_LARGEST_ROOT, *_REST],
     "sgd": _SGD, "sgd-l2": _SGD,
     "momentum": _MOMENTUM, "momentum-l2": _MOMENTUM, "nesterov": _MOMENTUM, "nesterov-l2": _MOMENTUM,
-}  # fmt: skip
+})  # fmt: skip
 """Per statement: its unknowns in an order in which each is linear in a bound of those before it."""
 
 

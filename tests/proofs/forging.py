@@ -7,11 +7,13 @@ derived from a statement's own :meth:`bounds`, evaluated on Python integers; non
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
+from tests.proofs.told import Told
 from zk_autograd.field import MODULUS
 from zk_autograd.fixed_point import nearest_coprime
 from zk_autograd.proofs.base import OPS, Circuit, Columns, Ints
@@ -52,13 +54,13 @@ _WIDE = {
 }
 """The hint that is a bound's high digit, and the bound that is left for the low one."""
 
-LINEAR: dict[str, dict[str, str]] = {
+LINEAR: Told[dict[str, str]] = Told("LINEAR of tests/proofs/forging.py", {
     "adam": _ADAM, "adam-l2": _L2, "adamw": _DECOUPLED,
     "adam-wide": _ADAM | _WIDE, "adamw-wide": _DECOUPLED | _WIDE,
     "amsgrad": _ADAM, "amsgrad-l2": _L2, "amsgradw": _DECOUPLED,
     "lamb": _LAMB, "sgd": _SGD, "sgd-l2": _SGD,
     "momentum": _MOMENTUM, "momentum-l2": _MOMENTUM, "nesterov": _MOMENTUM, "nesterov-l2": _MOMENTUM,
-}  # fmt: skip
+})  # fmt: skip
 """Per statement: each output and the bound that is linear in it and whose value is a remainder, in order of use."""
 
 ORDER = ["g", "e", "post.m", "post.v", "s", "post.h", "d", "u", "post.w", *_WIDE]
@@ -158,6 +160,8 @@ class Rule:
 def later(rule: Rule, target: str) -> list[str]:
     """What an honest prover computes after ``target``, in order."""
     order = [t for t in ORDER if t in ("g", *rule.targets)]
+    if target not in order:
+        raise AssertionError(f"{target} is missing in ORDER of tests/proofs/forging.py: see docs/optimizers.md")
     return order[order.index(target) + 1 :]
 
 
@@ -185,7 +189,8 @@ class Samples:
         # What decays, decays by little more than half of the table.
         decay = max(rule.pub.get("W", 0), rule.pub.get("V", 0))
         largest = (P * P // 2 + P) // decay if decay else 1 << 30
-        self.pre: dict[str, Ints] = {"w": rng.integers(-largest, largest, count)}
+        place = "Samples of tests/proofs/forging.py"
+        self.pre: Told[Ints] = Told(place, {"w": rng.integers(-largest, largest, count)})
         if "m" in st.state:
             self.pre["m"] = rng.integers(-limit, limit, count)
             if limit > P // 2:  # two digits: moments of every size meet roots of every size
@@ -279,6 +284,15 @@ def _hyper(st: Statement) -> dict[str, float]:
     return {name: odd.get(name, value) for name, value in st.defaults.items()}
 
 
+STEEP: dict[str, Callable[[int], dict[str, int]]] = {
+    "sgd": lambda P: {"A": P + 1, "r": P // 2},
+    "nesterov": lambda P: {"A": P // 2 + 1, "B": nearest_coprime(P // 2 + 3, P)},
+    "amsgrad": lambda _: {"A": 31},
+    "lamb": lambda P: {"B": P * P * 19 // 100, "R": P * P - P},  # little more than half is taken: X is 3.16 of B
+}
+"""By how a statement's name begins: public integers with which honest steps reach every bound's ends."""
+
+
 def case(circuit: Circuit, **public: int) -> Case:
     """A case for ``circuit``: every extreme, and ordinary elements in the rest of the shard.
 
@@ -286,17 +300,11 @@ def case(circuit: Circuit, **public: int) -> Case:
         public: public integers that differ from those of the statement's schedule.
     """
     st, P, hyper = circuit.statement, circuit.P, _hyper(circuit.statement)
-    # Rates above the declared one, or steps as large as the gradient: honest steps then reach every bound's ends.
+    # Rates above the declared one: honest steps then reach every bound's ends.
     declared = 1e-4 if st.name.endswith("-l2") or st.name == "nesterov" else 1e-3
     lr = 1e-2 if st.name.startswith("momentum") else 1e-3
-    steep = {
-        "sgd": {"A": P + 1, "r": P // 2},
-        "nesterov": {"A": P // 2 + 1, "B": nearest_coprime(P // 2 + 3, P)},
-        "amsgrad": {"A": 31},
-    }
-    # Little more than half of the direction is taken: X is 3.16 of B.
-    steep["lamb"] = {"B": P * P * 19 // 100, "R": P * P - P}
-    chosen = {"W": 3, "V": 3} | next((x for name, x in steep.items() if st.name.startswith(name)), {}) | public
+    steep = next((make(P) for name, make in STEEP.items() if st.name.startswith(name)), {})
+    chosen = {"W": 3, "V": 3} | steep | public
     pub = st.public_integers(hyper, lr, 7, st.choose_format(hyper, declared, 1.0, P), P)
     pub = Public(pub | {name: x for name, x in chosen.items() if name in pub})
     if st.carries:

@@ -53,7 +53,7 @@ def step(name: str, pre: Mapping[str, int], g: int, p: Mapping[str, int], P: int
         return {"w": w - _floor(p["A"] * g + in_w + p["B"] * m + r, P), "m": m}, {}
 
     if name not in (*ADAM, "lamb"):
-        raise KeyError(f"{name}: its formulas are missing here")
+        raise AssertionError(f"{name} is missing in tests/proofs/model.py: see docs/optimizers.md, 'Adding one'")
     hints: State = {}
     e, d = g, 0
     if name in ("adam-l2", "amsgrad-l2"):

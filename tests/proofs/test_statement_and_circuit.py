@@ -34,7 +34,9 @@ def hyper_of(name: str) -> some.SearchStrategy[dict[str, float]]:
         "beta1": betas, "beta2": second_betas, "eps": some.sampled_from([1e-10, 1e-8, 1e-5, 1e-3]),
         "momentum": betas, "dampening": betas, "weight_decay": decays, "max_ratio": some.sampled_from([1.0, 10.0]),
     }  # fmt: skip
-    return some.fixed_dictionaries({key: values[key] for key in STATEMENTS[name].defaults})
+    st = STATEMENTS[name]
+    own = {key: some.sampled_from([h[key] for h in (st.defaults, *st.samples)]) for key in st.defaults}
+    return some.fixed_dictionaries({key: values.get(key, own[key]) for key in st.defaults})
 
 
 def run(

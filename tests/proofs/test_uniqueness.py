@@ -15,6 +15,7 @@ import pytest
 from tests.proofs import model
 from tests.proofs.enumerating import accepted
 from tests.proofs.forging import Element, Rule, signed
+from tests.proofs.told import Told
 from zk_autograd.field import MODULUS
 from zk_autograd.fixed_point import nearest_coprime
 from zk_autograd.statement import STATEMENTS, Public, Statement
@@ -23,10 +24,14 @@ NAMES = sorted(n for n, st in STATEMENTS.items() if not st.carries)
 WIDE = {"adam-wide", "adamw-wide"}
 
 
+FORGETTING = ("b1", "b2", "u", "k")
+"""Public integers that carry moments over; on the first step they are 0."""
+
+
 def public(rng: random.Random, st: Statement, P: int) -> Public:
     """Public integers at their ends more often than not; a third of them those of a first step."""
     first = rng.random() < 1 / 3
-    draws = {
+    draws = Told("public of tests/proofs/test_uniqueness.py", {
         "b1": rng.choice([0, 1, P // 2, P - 1]), "c1": rng.choice([1, P // 2, P - 1, P]),
         "b2": rng.choice([0, 1, P // 2, P - 1]), "c2": rng.choice([1, 2, P, 4 * P]),
         "A": nearest_coprime(rng.choice([1, P, 3 * P, rng.randrange(1, 9 * P), 1 << 35]), P),
@@ -34,7 +39,7 @@ def public(rng: random.Random, st: Statement, P: int) -> Public:
         "E": rng.choice([1, 2, P - 1, P, P + 1, 2 * P, (1 << 36) - 1]),
         "r": rng.choice([0, 1, P // 2, P - 1]), "u": rng.choice([0, 1, P - 1]), "c": rng.choice([1, P // 2, P]),
         "W": rng.choice([0, 1, 3, P]), "V": rng.choice([0, 1, 3, P]), "k": 1,
-    }  # fmt: skip
+    })  # fmt: skip
     if (not st.name.startswith("momentum") and "m" in st.state and "v" not in st.state) or st.state == ("w",):
         draws["A"] = rng.choice([0, 1, P // 2, P, 2 * P + 1])  # plain and Nesterov steps need no coprime rate
     if st.name in WIDE:  # what its public integers promise
@@ -43,7 +48,7 @@ def public(rng: random.Random, st: Statement, P: int) -> Public:
         draws["A"] = nearest_coprime(draws["A"], P * draws["c2"])
         draws["E"] = rng.choice([9, 10, P + 1, 15 * P])
     if first:
-        draws |= {"b1": 0, "b2": 0, "u": 0, "k": 0, "c": P}
+        draws |= dict.fromkeys(FORGETTING, 0) | {"c": P}
     return Public({n: draws[n] for n in st.public})
 
 
@@ -55,12 +60,12 @@ def cases(st: Statement, P: int, count: int, seed: int) -> Iterator[tuple[Rule, 
         wide = 16 if st.name in WIDE else 1
         root = rng.randrange(wide * P // 2)
         small = P if pub.get("W", 0) + pub.get("V", 0) <= 3 else P // 2
-        pre = {
+        pre = Told("cases of tests/proofs/test_uniqueness.py", {
             "w": rng.choice([0, 1, -1, rng.randrange(-small, small)]),
             "m": rng.choice([0, -1, P, rng.randrange(-P, P)]),
             "v": rng.choice([0, root * root - 1, root * root, root * root + 2 * root]) if root else 0,
             "h": rng.choice([0, root, root + 1, P - 1]),
-        }
+        })  # fmt: skip
         g = rng.choice([0, 1, -1, P // 2 - 1, -(P // 2), rng.randrange(-P // 2, P // 2) * wide])
         yield Rule(st, pub, P), {n: pre[n] for n in st.state}, g
 
@@ -116,7 +121,7 @@ def test_on_the_first_step_moments_may_be_any_field_elements(name: str) -> None:
     for rule, pre, g in cases(st, P, 120, seed=3):
         if tried == 2 and name in WIDE:
             break
-        if any(rule.pub.get(n, 0) for n in ("b1", "b2", "u", "k")):
+        if any(rule.pub.get(n, 0) for n in FORGETTING):
             continue
         honest = expected(rule, pre | dict.fromkeys(set(st.state) - {"w"}, 0), g)
         strange = {n: x if n == "w" else rng.randrange(MODULUS) for n, x in pre.items()}
@@ -126,7 +131,7 @@ def test_on_the_first_step_moments_may_be_any_field_elements(name: str) -> None:
     assert tried >= (2 if name in WIDE else 5)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "m" in STATEMENTS[n].state])
+@pytest.mark.parametrize("name", [n for n in NAMES if STATEMENTS[n].coprime_rate])
 def test_the_search_finds_second_witnesses_where_the_rate_is_not_coprime_to_the_table(name: str) -> None:
     """What :func:`nearest_coprime` is for, and that the search above would have seen a hole."""
     rate, found = "B" if name.startswith("nesterov") else "A", 0

@@ -11,49 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from zk_autograd.fixed_point import Format
-from zk_autograd.statement import Ops, Public, Statement
+from zk_autograd.statement import STATEMENTS, Ops, Public, Statement
 
 Ints = npt.NDArray[np.int64]
 
-_ADAM = [
-    {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
-    {"beta1": 0.0, "beta2": 0.99, "eps": 1e-3},
-    {"beta1": 0.8, "beta2": 0.7, "eps": 1e-6},
-]
-_MOMENTUM = [
-    {"momentum": 0.9, "dampening": 0.0},
-    {"momentum": 0.99, "dampening": 0.5},
-    {"momentum": 0.5, "dampening": 0.9},
-]
-_NESTEROV = [{"momentum": 0.9}, {"momentum": 0.99}, {"momentum": 0.01}]
-
-
-def _decaying(hyper: list[dict[str, float]], *rates: float) -> list[dict[str, float]]:
-    return [h | {"weight_decay": rate} for h, rate in zip(hyper, rates, strict=True)]
-
 
 HYPER: dict[str, list[dict[str, float]]] = {
-    "adam": _ADAM,
-    "adam-l2": _decaying(_ADAM, 1e-4, 0.0, 1e-2),
-    "adamw": _decaying(_ADAM, 1e-2, 0.0, 0.3),
-    "adam-wide": _ADAM,
-    "adamw-wide": _decaying(_ADAM, 1e-2, 0.0, 0.3),
-    "amsgrad": _ADAM,
-    "amsgrad-l2": _decaying(_ADAM, 1e-4, 0.0, 1e-2),
-    "amsgradw": _decaying(_ADAM, 1e-2, 0.0, 0.3),
-    "lamb": [
-        _ADAM[0] | {"eps": 1e-6, "weight_decay": 1e-2, "max_ratio": 10.0},
-        _ADAM[1] | {"weight_decay": 0.0, "max_ratio": 1.0},
-        _ADAM[2] | {"weight_decay": 0.3, "max_ratio": 3.0},
-    ],
-    "sgd": [{}],
-    "sgd-l2": _decaying([{}, {}, {}], 1e-4, 0.0, 0.1),
-    "momentum": _MOMENTUM,
-    "momentum-l2": _decaying(_MOMENTUM, 1e-4, 0.0, 1e-2),
-    "nesterov": _NESTEROV,
-    "nesterov-l2": _decaying(_NESTEROV, 1e-4, 0.0, 1e-2),
+    name: [dict(hyper) for hyper in (st.defaults, *st.samples)] for name, st in STATEMENTS.items()
 }
-"""Hyper-parameters of every statement; the first are its defaults."""
+"""Hyper-parameters of every statement: its defaults, and its samples."""
 
 
 def isqrt(x: Ints) -> Ints:

@@ -24,10 +24,6 @@ SHAPED = sorted(STATEMENTS.keys() - set(NAMES))
 SIZE = 48
 
 
-def _first(name: str) -> dict[str, float]:
-    return dict(HYPER[name][0] if name in HYPER else STATEMENTS[name].defaults)
-
-
 @some.composite
 def runs(draw: some.DrawFn, name: str) -> tuple[Statement, int, list[Step]]:
     """A few steps over gradients of every size, zero and the format's ends among them."""
@@ -121,7 +117,7 @@ def test_moments_fade_and_weights_rest_once_the_gradient_is_gone(name: str, logr
 @pytest.mark.parametrize("name", [*NAMES, *SHAPED])
 def test_a_parameter_of_zeros_stays_zero(name: str) -> None:
     st, P = STATEMENTS[name], 2**14 - 8 if name in SHAPED else 2**12 - 8
-    hyper, size = _first(name), st.shard_of(P) or 1
+    hyper, size = HYPER[name][0], st.shard_of(P) or 1
     fmt = st.choose_format(hyper, 1e-3, 1.0, P)
     for step in run(st, hyper, 1e-3, fmt, P, [np.zeros(size, dtype=np.int64)] * (20 if st.shaped else 500)):
         assert not any(x.any() for x in (*step.post.values(), *(step.hints[n] for n in st.hints)))
@@ -209,7 +205,7 @@ def test_sgds_public_integers_are_the_float_formulas_rounded(step: int, lr: floa
 
 @pytest.mark.parametrize("name", [*NAMES, *SHAPED])
 def test_offsets_take_every_value_once_in_P_steps(name: str) -> None:
-    st, P, hyper = STATEMENTS[name], 2**10 - 8, _first(name)
-    hyper |= {"beta2": 0.99} if "beta2" in hyper else {}
+    st, P, hyper = STATEMENTS[name], 2**10 - 8, HYPER[name][0]
+    hyper = hyper | ({"beta2": 0.99} if "beta2" in hyper else {})
     fmt = Format(12, 7, getattr(st, "guard", 0), 100)
     assert sorted(st.public_integers(hyper, 1e-3, t, fmt, P).r for t in range(1, P + 1)) == list(range(P))

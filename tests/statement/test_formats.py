@@ -18,8 +18,7 @@ from zk_autograd.statement.adam import Adam
 from zk_autograd.statement.adam_wide import WideAdam
 
 NAMES = sorted(n for n, st in STATEMENTS.items() if not st.shaped)
-DEFAULTS = [(name, dict(STATEMENTS[name].defaults)) for name in NAMES]
-DECLARED = DEFAULTS + [(name, hyper) for name in NAMES for hyper in HYPER[name][1:]]
+DECLARED = [(name, hyper) for name in NAMES for hyper in HYPER[name]]
 
 
 def hostile_gradients(fmt: Format, P: int, hyper: dict[str, float], steps: int) -> list[Ints]:

@@ -7,5 +7,6 @@ these integers. See ``docs/accuracy.md`` for how near they stay to torch's own.
 from zk_autograd.optim.base import FixedPointOptimizer
 from zk_autograd.optim.record import StepRecord
 from zk_autograd.optim.rules import SGD, Adafactor, Adam, AdamW, Lamb
+from zk_autograd.optim.stated import StatementOptimizer
 
-__all__ = ["SGD", "Adafactor", "Adam", "AdamW", "FixedPointOptimizer", "Lamb", "StepRecord"]
+__all__ = ["SGD", "Adafactor", "Adam", "AdamW", "FixedPointOptimizer", "Lamb", "StatementOptimizer", "StepRecord"]

@@ -18,9 +18,6 @@ LARGEST_ERROR = 0.02
 
 _DECOUPLED = {"adam-l2": "adamw", "amsgrad-l2": "amsgradw"}
 
-_FAR = 10**6
-"""A step at which bias corrections are over."""
-
 
 def choose_format(st: Statement, hyper: Hyper, max_lr: float, clip: float, P: int) -> Format:
     """The statement's format for such a run, in which its steps are off by at most ``LARGEST_ERROR`` on average.
@@ -40,27 +37,10 @@ def choose_format(st: Statement, hyper: Hyper, max_lr: float, clip: float, P: in
 def _fitting(st: Statement, hyper: Hyper, max_lr: float, clip: float, P: int) -> Format:
     fmt = st.choose_format(hyper, max_lr, clip, P)
     st.check_rate(max_lr, fmt, P)
-    off = rate_error(st, hyper, max_lr, fmt, P)
+    off = st.rate_error(hyper, max_lr, fmt, P)
     if off > LARGEST_ERROR:
         raise FormatError(f"{st.name}: in the finest format steps at a rate of {max_lr!r} would be up to {off:.1%} off")
     return fmt
-
-
-def rate_error(st: Statement, hyper: Hyper, lr: float, fmt: Format, P: int) -> float:
-    """How far steps under a constant gradient are from ``lr`` times what torch's are, over that, at most.
-
-    Two things count: the rate's integer is rounded, or moved to be coprime to others; and Adam's step is rounded down,
-    by half a unit of a weight on average (SGD's and LAMB's by an offset that changes; LAMB's direction as Adam's step).
-    """
-    if "b2" not in st.public or "A" in st.public:
-        pub = st.public_integers(hyper, lr, _FAR, fmt, P)
-    else:  # Adafactor lowers the rate by itself
-        return abs(float(st.public_integers(hyper, lr, 1, fmt, P).B * st.rate_unit(fmt, P) / lr - 1))
-    if st.carries:
-        return float(abs(pub.B * st.rate_unit(fmt, P) / lr - 1) + 0.5 * (2 << fmt.guard // 2) / pub.A)
-    units = pub.A * (1 - pub.u / P) + pub.B if "B" in pub else pub.A
-    off = abs(float(units * st.rate_unit(fmt, P) / lr - 1))
-    return off + 0.5 / (lr * 2.0**fmt.scale_w) if "E" in pub else off
 
 
 def _ways(st: Statement, hyper: Hyper, max_lr: float, clip: float, P: int) -> Iterator[str]:

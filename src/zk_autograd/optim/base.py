@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch.optim.optimizer import ParamsT
@@ -70,7 +70,7 @@ class FixedPointOptimizer(Scaled):
         FormatError: no format fits, or an initial weight does not fit it.
     """
 
-    _hyper_keys: ClassVar[tuple[str, ...]]
+    _hyper_keys: tuple[str, ...]
     """Keys of a parameter group that make up the hyper-parameters."""
 
     def __init__(

@@ -76,10 +76,10 @@ def rules_of(groups: Sequence[Mapping[str, Any]], rule: Rule) -> tuple[Statement
     """
     if len(groups) > MAX_GROUPS:
         raise UsageError(f"optimizer: expected at most {MAX_GROUPS} parameter groups, got {len(groups)}")
-    decaying = next((group["weight_decay"] for group in groups if group["weight_decay"]), None)
+    decaying = next((group["weight_decay"] for group in groups if group.get("weight_decay")), None)
     name, found = "", []
     for i, group in enumerate(groups):
-        if decaying is None or group["weight_decay"]:
+        if decaying is None or group.get("weight_decay"):
             own, hyper = rule(dict(group))
         else:
             own, hyper = rule({**group, "weight_decay": decaying})

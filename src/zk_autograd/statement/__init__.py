@@ -21,7 +21,14 @@ from zk_autograd.statement.base import (
 )
 
 STATEMENTS: dict[str, Statement] = {
-    s.name: s for s in (*adam.FAMILY, *adam_wide.FAMILY, *lamb.FAMILY, *adafactor.FAMILY, *sgd.FAMILY)
+    st.name: st
+    for st in (
+        *adam.FAMILY,
+        *adam_wide.FAMILY,
+        *lamb.FAMILY,
+        *adafactor.FAMILY,
+        *sgd.FAMILY,
+    )
 }
 
 

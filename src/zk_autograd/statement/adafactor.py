@@ -70,7 +70,7 @@ class Adafactor(Statement):
     bits = 42
 
     def __init__(self, name: str, length: int) -> None:
-        self.name, self.length = name, length
+        self.name, self.length, self.optimizer = name, length, "Adafactor"
         self.carries = (*(f"c{j}" for j in range(length)), "M", "sw", "su")
         self.defaults = {"beta2_decay": -0.8, "eps1": 2.0**-23, "eps2": 1e-3, "d": 1.0, "size": float(length)}
 
@@ -149,6 +149,10 @@ class Adafactor(Statement):
 
     def rate_unit(self, fmt: Format, P: int) -> float:
         return 1.0 / (P * P)
+
+    def rate_error(self, hyper: Hyper, lr: float, fmt: Format, P: int) -> float:
+        # From the second step on it may lower the rate by itself.
+        return abs(float(self.public_integers(hyper, lr, 1, fmt, P).B * self.rate_unit(fmt, P) / lr - 1))
 
     # The step, of a whole block or of one shard. Two rounds of sums: of moments, and then of directions.
 

@@ -38,7 +38,9 @@ from zk_autograd.statement.base import (
     Range,
     Resolution,
     Statement,
+    called,
     check_decay,
+    decaying,
     dot,
 )
 
@@ -48,6 +50,8 @@ MEMORY = Fraction(1, 8)
 ``E >= 1`` stands for the half unit of a root that is rounded away. Where ``v`` was recorded in units ``2**shift`` times
 as large, more of it is not known: without a memory, parameters whose ``v`` was 0 would take steps of ``2**shift``
 rates. A whole unit slows down those whose roots are a few units. Measured: an eighth (decision 15)."""
+
+SAMPLES = ({"beta1": 0.0, "beta2": 0.99, "eps": 1e-3}, {"beta1": 0.8, "beta2": 0.7, "eps": 1e-6})
 
 HORIZON = 4096
 """Steps over which :meth:`Adam.reach` lets the gradient do its worst."""
@@ -92,6 +96,10 @@ class Adam(Statement):
         # In units of a finer scale m is larger by 2**k, v by 4**k, and the largest root by 2**k.
         self.rescales = {"b1": 1, "b2": 2} | ({"k": 1} if amsgrad else {})
         self.lookups = 9 + 2 * (decay != "none") + 2 * amsgrad
+        options = ["amsgrad=True"] * amsgrad + ["weight_decay=…"] * (decay == "l2")
+        self.optimizer = called("AdamW" if decay == "decoupled" else "Adam", *options)
+        rates = {"none": (), "l2": (0.0, 1e-2), "decoupled": (0.0, 0.3)}[decay]
+        self.samples = decaying(SAMPLES, *rates)
 
     def check_hyper(self, hyper: Hyper) -> None:
         for name in ("beta1", "beta2"):
@@ -230,6 +238,10 @@ class Adam(Statement):
 
     def rate_unit(self, fmt: Format, P: int) -> float:
         return 2.0**-fmt.scale_w / self._unit(fmt.guard)
+
+    def rate_error(self, hyper: Hyper, lr: float, fmt: Format, P: int) -> float:
+        # Steps are rounded down, by half a unit of a weight on average.
+        return super().rate_error(hyper, lr, fmt, P) + 0.5 / (lr * 2.0**fmt.scale_w)
 
     @classmethod
     def _E(cls, hyper: Hyper, v_root: int, scale_g: int, guard: int | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from zk_autograd.errors import FormatError
 from zk_autograd.fixed_point import Format, nearest_coprime
 from zk_autograd.statement.adam import Adam
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public
+from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, called
 
 DIGITS = {
     "s*s <= v'": "qh",
@@ -43,6 +43,7 @@ class WideAdam(Adam):
         super().__init__(name, decay)
         self.hints += tuple(DIGITS.values())
         self.lookups += len(DIGITS) - 2
+        self.optimizer = called(self.optimizer, "wide=True")
 
     def gradient_limit(self, P: int) -> int:
         return min(P << GAIN, math.isqrt((1 << 62) // P))

@@ -25,6 +25,9 @@ Array: TypeAlias = Any
 
 Pair: TypeAlias = tuple[Array, Array]
 
+FAR = 10**6
+"""A step at which bias corrections are over."""
+
 RATE_UNITS = 16
 """A run's largest learning rate is at least so many units of ``A``; chosen formats have hundreds."""
 
@@ -127,6 +130,9 @@ class Statement(ABC):
 
     name: str
     """Stands in the circuit id's settings, in RunStarted and on the command line."""
+    optimizer: str = ""
+    """What makes it in a training loop: a class of ``zk_autograd.optim`` with the options that lead to this statement,
+    as ``Adam(amsgrad=True)``. Empty if it needs none of its own: ``StatementOptimizer`` takes every statement."""
     state: tuple[str, ...]
     """Secret state, in committed order; the first is always the weights, ``w``."""
     hints: tuple[str, ...]
@@ -135,6 +141,8 @@ class Statement(ABC):
     """Public integers, in committed order."""
     defaults: Mapping[str, float]
     """Hyper-parameters other than the learning rate, with torch's defaults where torch's are not 0."""
+    samples: Sequence[Hyper] = ()
+    """Beside the defaults, hyper-parameters at which the tests try it: the ends of what is usual."""
     lookups: int
     """How many bounds a parameter has."""
     carries: tuple[str, ...] = ()
@@ -152,6 +160,11 @@ class Statement(ABC):
     """Whether the integer that a learning rate becomes is moved to the nearest one coprime to ``P``, never 0."""
     bits: int = 36
     """No integer that is committed to reaches ``2**bits`` in size; fewer bits are faster to commit to."""
+
+    @property
+    def choice(self) -> str:
+        """What ``zk-train --optimizer`` calls it: the class that makes it, else its own name."""
+        return self.optimizer.partition("(")[0].lower() or self.name
 
     @abstractmethod
     def check_hyper(self, hyper: Hyper) -> None:
@@ -243,6 +256,15 @@ class Statement(ABC):
     @abstractmethod
     def rate_unit(self, fmt: Format, P: int) -> float:
         """The learning rate that one unit of ``A`` stands for, once bias corrections are over."""
+
+    def rate_error(self, hyper: Hyper, lr: float, fmt: Format, P: int) -> float:
+        """How far steps under a constant gradient are from ``lr`` times what they should be, over that, at most.
+
+        The rate's integer is rounded, or moved to be coprime to others. Offsets that change with the step make other
+        roundings right on average.
+        """
+        units = self.public_integers(hyper, lr, FAR, fmt, P).A
+        return abs(float(units * self.rate_unit(fmt, P) / lr - 1))
 
     def check_rate(self, max_lr: float, fmt: Format, P: int) -> None:
         """Raises FormatError unless learning rates are small parts of the largest, and weights fine enough.
@@ -422,3 +444,17 @@ def check_decay(name: str, hyper: Hyper) -> None:
     """Raises FormatError unless the weight decay, if there is one, is from 0 to 1."""
     if "weight_decay" in hyper and not 0.0 <= hyper["weight_decay"] <= 1.0:
         raise FormatError(f"{name}: expected 0 <= weight_decay <= 1, got {hyper['weight_decay']!r}")
+
+
+def called(call: str, *options: str) -> str:
+    """:attr:`Statement.optimizer` with options added: ``Adam`` or ``Adam(amsgrad=True)``."""
+    kind, _, given = call.rstrip(")").partition("(")
+    every = ", ".join([given] * bool(given) + list(options))
+    return f"{kind}({every})" if every else kind
+
+
+def decaying(samples: Sequence[Hyper], *rates: float) -> list[dict[str, float]]:
+    """:attr:`Statement.samples`, each with its weight decay where rates are given."""
+    if not rates:
+        return [dict(h) for h in samples]
+    return [{**h, "weight_decay": rate} for h, rate in zip(samples, rates, strict=True)]

@@ -12,7 +12,7 @@ from zk_autograd.errors import FormatError
 from zk_autograd.field import MODULUS
 from zk_autograd.fixed_point import LARGEST_WEIGHT, Format, dithered, round_half_up, rounding_offset, weight_scale
 from zk_autograd.statement.adam import HORIZON, Adam
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Public, Range, dot, zero
+from zk_autograd.statement.base import FAR, Array, Hyper, Named, Ops, Public, Range, dot, zero
 
 GUARD = Adam.guard
 ROOM = 200
@@ -48,6 +48,8 @@ class Lamb(Adam):
         self.defaults = {**self.defaults, "max_ratio": 10.0, "eps": 1e-6}
         self.lookups += 2
         self.rescales = None
+        self.optimizer = "Lamb"
+        self.samples = [{**h, "max_ratio": ratio} for h, ratio in zip(self.samples, (1.0, 3.0), strict=True)]
 
     def check_hyper(self, hyper: Hyper) -> None:
         super().check_hyper(hyper)
@@ -103,6 +105,11 @@ class Lamb(Adam):
 
     def rate_unit(self, fmt: Format, P: int) -> float:
         return 1.0 / (P * P)
+
+    def rate_error(self, hyper: Hyper, lr: float, fmt: Format, P: int) -> float:
+        pub = self.public_integers(hyper, lr, FAR, fmt, P)
+        # Directions are rounded down, as Adam's steps; these and their shares by offsets that change.
+        return float(abs(pub.B * self.rate_unit(fmt, P) / lr - 1) + 0.5 * self._unit(fmt.guard) / pub.A)
 
     # Per parameter.
 

@@ -21,7 +21,27 @@ from zk_autograd.fixed_point import (
     scale_for,
     weight_scale,
 )
-from zk_autograd.statement.base import Array, Hyper, Named, Ops, Pair, Public, Range, Statement, check_decay, dot
+from zk_autograd.statement.base import (
+    FAR,
+    Array,
+    Hyper,
+    Named,
+    Ops,
+    Pair,
+    Public,
+    Range,
+    Statement,
+    called,
+    check_decay,
+    decaying,
+    dot,
+)
+
+SAMPLES: dict[str, list[Hyper]] = {
+    "plain": [{}, {}],
+    "momentum": [{"momentum": 0.99, "dampening": 0.5}, {"momentum": 0.5, "dampening": 0.9}],
+    "nesterov": [{"momentum": 0.99}, {"momentum": 0.01}],
+}
 
 
 class SGD(Statement):
@@ -58,6 +78,9 @@ class SGD(Statement):
         self.defaults = {name: value for name, value, there in hyper if there}
         self.rescales = {"u": 1} if moment else {}
         self.lookups = 4 if moment else 3
+        options = ["momentum=…"] * moment + ["nesterov=True"] * nesterov + ["weight_decay=…"] * decay
+        self.optimizer = called("SGD", *options)
+        self.samples = decaying(SAMPLES[kind], *(0.0, 1e-2 if moment else 0.1) * decay) if self.defaults else ()
         self.coprime_rate = moment
 
     def check_hyper(self, hyper: Hyper) -> None:
@@ -135,6 +158,13 @@ class SGD(Statement):
 
     def rate_unit(self, fmt: Format, P: int) -> float:
         return 2.0 ** (fmt.scale_g - fmt.scale_w) / P
+
+    def rate_error(self, hyper: Hyper, lr: float, fmt: Format, P: int) -> float:
+        if self._kind != "nesterov":
+            return super().rate_error(hyper, lr, fmt, P)
+        pub = self.public_integers(hyper, lr, FAR, fmt, P)
+        units = pub.A * (1 - pub.u / P) + pub.B
+        return abs(float(units * self.rate_unit(fmt, P) / lr - 1))
 
     def advance(self, pre: Named, g: Array, pub: Public, P: int, ops: Ops) -> tuple[dict[str, Array], dict[str, Array]]:
         if self._kind == "plain":

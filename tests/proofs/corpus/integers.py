@@ -76,9 +76,10 @@ def step_and_its_remainder_together(rule: Rule, e: Element) -> Iterator[Element]
     """w' (of LAMB, u) one more or less, and m' solved so that the remainder (c, or the step's) is the honest one."""
     target = "u" if "u" in e else "post.w"
     bound = LINEAR[rule.st.name][target]
+    if "post.m" not in e or rule.bounds(e | {"post.m": 0})[bound] == rule.bounds(e | {"post.m": 1})[bound]:
+        return
     for by in (1, -1):
-        if "post.m" in e:
-            yield rule.solve(e | {target: e[target] + by}, "post.m", bound, rule.bounds(e)[bound])
+        yield rule.solve(e | {target: e[target] + by}, "post.m", bound, rule.bounds(e)[bound])
 
 
 @attack(LIES)
