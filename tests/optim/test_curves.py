@@ -15,7 +15,7 @@ from bench import curves  # noqa: E402
 from zk_autograd.statement import STATEMENTS  # noqa: E402
 
 OUTSIDE = {
-    # torch factors the three by three elements of each kernel, here a kernel is a row: another optimizer.
+    # torch factors the last two dimensions, here a tensor is its first by all others: another optimizer.
     ("convnet", "adafactor-64"),
 }
 """Models and settings whose means are 2 % or more off, each explained in docs/accuracy.md."""
