@@ -60,6 +60,22 @@ def test_weights_follow_torchs(options: dict[str, Any]) -> None:
         assert float((a / a.norm() - b / b.norm()).norm()) > 0.1
 
 
+def test_weights_are_the_same_but_for_rounding_whatever_the_length_of_a_row() -> None:
+    """docs/accuracy.md shows one row length for all three."""
+
+    def moved(length: int) -> Any:
+        model = mlp()
+        begun = weights(model)
+        groups = [{"params": list(model.parameters()), "row_length": length}]
+        optimizer = Adafactor(groups, lr=1e-2)
+        assert optimizer.statement.name == f"adafactor-{length}"
+        train(model, optimizer, range(1, 61))
+        return weights(model) - begun
+
+    shortest = moved(16)
+    assert all(float((moved(n) - shortest).norm() / shortest.norm()) < 1e-3 for n in (64, 256))
+
+
 def test_gradients_below_eps1_are_scaled_as_torchs() -> None:
     params, others = tensors((20, 16)), tensors((20, 16))
     eps = (1e-5, 1e-3)  # 1e-3 is below its root, and above its power of 3/4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import strategies as some
 
 torch = pytest.importorskip("torch")
 
+from bench.float_peers import FloatLamb  # noqa: E402
 from tests.optim.models import loss, mlp, parameter, train, weights  # noqa: E402
 from tests.statement.runs import OPS, Step, outside  # noqa: E402
 from zk_autograd.errors import UsageError  # noqa: E402
@@ -20,38 +20,6 @@ from zk_autograd.optim import Lamb, advance  # noqa: E402
 from zk_autograd.statement import STATEMENTS, sum_of_squares  # noqa: E402
 
 LAMB = STATEMENTS["lamb"]
-
-
-class FloatLamb(torch.optim.Optimizer):
-    """You et al., arXiv:1904.00962, algorithm 2, with a cap on the ratio instead of one on the norm."""
-
-    def __init__(
-        self, params: Iterable[Any], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-6,
-        weight_decay: float = 1e-2, max_ratio: float = 10.0, layerwise: bool = True,
-    ) -> None:  # fmt: skip
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "max_ratio": max_ratio}
-        super().__init__(params, defaults)
-        self.ratios: list[float] = []
-        self._layerwise = layerwise
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
-        self.ratios = []
-        for group in self.param_groups:
-            for p in group["params"]:
-                state = self.state[p]
-                if not state:
-                    state |= {"t": 0, "m": torch.zeros_like(p), "v": torch.zeros_like(p)}
-                b1, b2 = group["betas"]
-                state["t"] += 1
-                state["m"] = b1 * state["m"] + (1 - b1) * p.grad
-                state["v"] = b2 * state["v"] + (1 - b2) * p.grad**2
-                mean, square = state["m"] / (1 - b1 ** state["t"]), state["v"] / (1 - b2 ** state["t"])
-                u = mean / (square.sqrt() + group["eps"]) + group["weight_decay"] * p
-                norms = float(p.norm()), float(u.norm())
-                ratio = min(norms[0] / norms[1], group["max_ratio"]) if all(norms) else 1.0
-                self.ratios.append(ratio)
-                p -= group["lr"] * (ratio if self._layerwise else 1.0) * u
 
 
 OPTIONS: list[dict[str, Any]] = [
