@@ -20,13 +20,14 @@ ST: Any = STATEMENTS[NAME]
 LR = 1e-2
 
 
-def public(P: int, step: int = 7, lr: float = LR, **hyper: float) -> Public:
-    declared = dict(ST.defaults) | {"size": 900.0} | hyper
-    return ST.public_integers(declared, lr, step, ST.choose_format(declared, LR, 1.0, P), P)  # type: ignore[no-any-return]
+def public(P: int, step: int = 7, lr: float = LR, st: Any = ST, **hyper: float) -> Public:
+    declared = dict(st.defaults) | {"size": 900.0} | hyper
+    return st.public_integers(declared, lr, step, st.choose_format(declared, LR, 1.0, P), P)  # type: ignore[no-any-return]
 
 
 def state(circuit: Circuit, rng: np.random.Generator) -> dict[str, Ints]:
-    P, R, C = circuit.P, ST.rows(circuit.P), ST.length
+    st: Any = circuit.statement
+    P, R, C = circuit.P, st.rows(circuit.P), st.length
     v = np.zeros(R * C, dtype=np.int64)
     v[:R], v[R : R + C] = rng.integers(1, C * P * P // 8, R), rng.integers(1, R * P * P // 8, C)
     return {"w": rng.integers(-40000, 40000, R * C), "v": v}
@@ -71,7 +72,7 @@ class Scene:
     @classmethod
     def honest(cls, circuit: Circuit, seed: int = 0, pub: Public | None = None) -> Scene:
         """In the middle of a block of three."""
-        witness, pub = block(circuit, 3, pub or public(circuit.P), seed)[1]
+        witness, pub = block(circuit, 3, pub or public(circuit.P, st=circuit.statement), seed)[1]
         return cls.of(circuit, witness, advance(circuit, witness, pub), pub)
 
     @classmethod

@@ -109,9 +109,25 @@ class Rule:
     scalars: dict[str, int] = field(default_factory=dict)
 
     @property
+    def state(self) -> tuple[str, ...]:
+        return self.st.state
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        return self.st.hints
+
+    @property
+    def linear(self) -> dict[str, str]:
+        return LINEAR[self.st.name]
+
+    @property
     def targets(self) -> list[str]:
         """What a prover chooses: the state after the step, and the hints."""
         return [f"post.{n}" for n in self.st.state] + list(self.st.hints)
+
+    def later(self, target: str) -> list[str]:
+        """What an honest prover computes after ``target``, in order."""
+        return later(self, target)
 
     def bounds(self, e: Element) -> dict[str, int]:
         """Every bound's value, in [0, p)."""
@@ -148,6 +164,13 @@ class Rule:
             e = self.solve(e, target, bound, remainder)
             e = e | {target: signed(e[target])}
         return e
+
+    def is_honest(self, e: Element) -> bool:
+        """Whether the reference comes to the same from the same state and gradient."""
+        g, pre = signed(e["g"]), {n: e[f"pre.{n}"] for n in self.st.state}
+        if abs(g) > self.st.gradient_limit(self.P):
+            return False
+        return all(signed(e[name]) == value for name, value in self.honest(pre, g).items())
 
     def honest(self, pre: dict[str, int], g: int) -> Element:
         """An honest element, by the reference."""
@@ -266,6 +289,21 @@ class Case:
             hyper=[(pub or self.rule.pub)[n] for n in st.inputs],
             **self._carried(list(elements)),
         )
+
+    def exchanged(self, *keys: str) -> list[Columns]:
+        """With these values of two parameters exchanged that differ in everything."""
+        names = [n for n in self.honest if n.startswith("ordinary")]
+        a = names[0]
+        x = self.honest[a]
+        b = next(n for n in names[1:] if all(self.honest[n][k] != v for k, v in x.items() if v))
+        y = self.honest[b]
+        return [self.columns({a: x | {k: y[k] for k in keys}, b: y | {k: x[k] for k in keys}})]
+
+    def reordered(self) -> list[Columns]:
+        return self.exchanged(*self.honest["ordinary 0"])
+
+    def unused(self, column: str) -> int:
+        return 0
 
     def _carried(self, elements: list[Element]) -> dict[str, list[int]]:
         """What the shard carries; its sums are those of the elements, whatever they are."""

@@ -5,43 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations, product
 
-from tests.proofs.corpus.base import Attack, Lie, attack, moved
-from tests.proofs.forging import LINEAR, ROOT_BOUND, Element, Rule, later
+from tests.proofs.corpus.base import Attack, Lie, Step, attack, moved, solved
+from tests.proofs.forging import ROOT_BOUND, Element
 
 LIES: list[Attack[Lie]] = []
 
 
 @attack(LIES)
-def a_little_more_or_less(rule: Rule, e: Element) -> Iterator[Element]:
+def a_little_more_or_less(rule: Step, e: Element) -> Iterator[Element]:
     """Every value by 1 and 2, alone and with the rest following: floor taken for ceiling, for rounding, for a cut."""
     for target, by in product(rule.targets, (1, -1, 2, -2)):
         yield from moved(rule, e, target, by)
 
 
 @attack(LIES)
-def a_table_more_or_less(rule: Rule, e: Element) -> Iterator[Element]:
+def a_table_more_or_less(rule: Step, e: Element) -> Iterator[Element]:
     """Every value by P: a remainder that is off by P against a quotient that is off by one."""
     for target, by in product(rule.targets, (rule.P, -rule.P)):
         yield from moved(rule, e, target, by)
 
 
 @attack(LIES)
-def two_values_a_little(rule: Rule, e: Element) -> Iterator[Element]:
+def two_values_a_little(rule: Step, e: Element) -> Iterator[Element]:
     """Every pair of values by 1, in all four directions: one error meant to hide the other."""
     for (a, b), i, j in product(combinations(rule.targets, 2), (1, -1), (1, -1)):
         yield e | {a: e[a] + i, b: e[b] + j}
 
 
 @attack(LIES)
-def one_beyond_the_table(rule: Rule, e: Element) -> Iterator[Element]:
+def one_beyond_the_table(rule: Step, e: Element) -> Iterator[Element]:
     """Every quotient so that its remainder is -1 or P exactly: the nearest values that no table entry stands for."""
-    for (target, bound), value in product(LINEAR[rule.st.name].items(), (-1, rule.P)):
+    for (target, bound), value in product(solved(rule), (-1, rule.P)):
         lie = rule.solve(e, target, bound, value)
-        yield from (lie, rule.follow(lie, *later(rule, target)))
+        yield from (lie, rule.follow(lie, *rule.later(target)))
 
 
 @attack(LIES)
-def root_and_second_moment_together(rule: Rule, e: Element) -> Iterator[Element]:
+def root_and_second_moment_together(rule: Step, e: Element) -> Iterator[Element]:
     """s one more or less and v' moved so that ``v' - s*s`` stays: only the mean of v can tell."""
     if "s" in e:
         for by in (1, -1, rule.P):
@@ -50,17 +50,17 @@ def root_and_second_moment_together(rule: Rule, e: Element) -> Iterator[Element]
 
 
 @attack(LIES)
-def second_moment_past_its_root(rule: Rule, e: Element) -> Iterator[Element]:
+def second_moment_past_its_root(rule: Step, e: Element) -> Iterator[Element]:
     """v' at the squares next to it and one before them, with the root that it then has: only the mean of v can tell."""
     if "s" in e:
         s = e["s"]
         for v in (s * s - 1, (s + 1) ** 2, (s + 1) ** 2 - 1, s * s):
             if v >= 0 and v != e["post.v"]:
-                yield rule.follow(e | {"post.v": v}, *later(rule, "post.v"))
+                yield rule.follow(e | {"post.v": v}, *rule.later("post.v"))
 
 
 @attack(LIES)
-def negative_root(rule: Rule, e: Element) -> Iterator[Element]:
+def negative_root(rule: Step, e: Element) -> Iterator[Element]:
     """-s has the same square as s; -s - 1 is the other end of the same interval. The step follows it."""
     if "s" in e:
         for s in (-e["s"], -e["s"] - 1):
@@ -72,10 +72,10 @@ def negative_root(rule: Rule, e: Element) -> Iterator[Element]:
 
 
 @attack(LIES)
-def step_and_its_remainder_together(rule: Rule, e: Element) -> Iterator[Element]:
+def step_and_its_remainder_together(rule: Step, e: Element) -> Iterator[Element]:
     """w' (of LAMB, u) one more or less, and m' solved so that the remainder (c, or the step's) is the honest one."""
     target = "u" if "u" in e else "post.w"
-    bound = LINEAR[rule.st.name][target]
+    bound = rule.linear[target]
     if "post.m" not in e or rule.bounds(e | {"post.m": 0})[bound] == rule.bounds(e | {"post.m": 1})[bound]:
         return
     for by in (1, -1):
@@ -83,23 +83,23 @@ def step_and_its_remainder_together(rule: Rule, e: Element) -> Iterator[Element]
 
 
 @attack(LIES)
-def no_step_at_all(rule: Rule, e: Element) -> Iterator[Element]:
+def no_step_at_all(rule: Step, e: Element) -> Iterator[Element]:
     """Each value of the state, and then all of them, left as before the step."""
-    state = {f"post.{n}": e[f"pre.{n}"] for n in rule.st.state}
+    state = {f"post.{n}": e[f"pre.{n}"] for n in rule.state}
     for key, value in state.items():
         yield from moved(rule, e, key, value - e[key])
     yield e | state
 
 
 @attack(LIES)
-def nothing_at_all(rule: Rule, e: Element) -> Iterator[Element]:
+def nothing_at_all(rule: Step, e: Element) -> Iterator[Element]:
     """Zeros: each value, all hints, everything; what a lazy prover or an unused row would hold."""
-    for keys in [*([t] for t in rule.targets), list(rule.st.hints), rule.targets]:
+    for keys in [*([t] for t in rule.targets), list(rule.hints), rule.targets]:
         yield e | dict.fromkeys(keys, 0)
 
 
 @attack(LIES)
-def negated(rule: Rule, e: Element) -> Iterator[Element]:
+def negated(rule: Step, e: Element) -> Iterator[Element]:
     """-x and -x - 1 (the complement) for every value: signs, and what floors negative numbers the other way."""
     for target in rule.targets:
         for value in (-e[target], -e[target] - 1):
@@ -107,14 +107,14 @@ def negated(rule: Rule, e: Element) -> Iterator[Element]:
 
 
 @attack(LIES)
-def values_exchanged(rule: Rule, e: Element) -> Iterator[Element]:
+def values_exchanged(rule: Step, e: Element) -> Iterator[Element]:
     """Any two of new state and hints exchanged: m' and v', s and h', w' and d."""
     for a, b in combinations(rule.targets, 2):
         yield e | {a: e[b], b: e[a]}
 
 
 @attack(LIES)
-def largest_root_of_neither(rule: Rule, e: Element) -> Iterator[Element]:
+def largest_root_of_neither(rule: Step, e: Element) -> Iterator[Element]:
     """AMSGrad: h' is the smaller of the two, one between or above, or their sum; the step follows."""
     if "post.h" in e:
         before, s = e["pre.h"] * rule.pub.k, e["s"]
