@@ -18,8 +18,13 @@ def epoch_range(epoch: int, epoch_steps: int, last: int) -> range:
     """The steps of an epoch (from 1) of a run of ``last`` steps; UsageError if there is no such epoch."""
     first = (epoch - 1) * epoch_steps + 1
     if epoch_steps < 1 or epoch < 1 or first > last:
-        count = -(-last // epoch_steps) if epoch_steps else 0
-        raise UsageError(f"epoch {epoch}: the run has {count} epochs so far ({epoch_steps} steps each, {last} steps)")
+        if epoch_steps < 1:
+            raise UsageError(f"epoch {epoch}: the run has no epochs: it was started without --epoch-steps")
+        count = -(-last // epoch_steps)
+        raise UsageError(
+            f"epoch {epoch}: expected 1 to {count}: the run has {count} epochs so far (steps an epoch: {epoch_steps}, "
+            f"steps: {last})"
+        )
     return range(first, min(epoch * epoch_steps, last) + 1)
 
 

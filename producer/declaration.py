@@ -82,7 +82,10 @@ def run_started(
             ) from None
     counts = shard_counts(optimizer.blocks, circuit.shard, bool(circuit.statement.carries))
     if terms.sampled > (most := min(sum(counts), MAX_SAMPLED)):
-        raise UsageError(f"run: expected at most {most} shards of a step to be sampled, got {terms.sampled}")
+        raise UsageError(
+            f"run: {terms.sampled} shards of a step to be sampled, but a step of this run has {sum(counts)}: sample "
+            f"1 to {most} (--prove sample:K), or prove all"
+        )
     return RunStarted(
         name=name,
         nonce=secrets.token_bytes(32),

@@ -73,7 +73,10 @@ def _identity(beacon: str | None, home: Home) -> str:
         with suppress(VerificationError):
             require_beacon(beacon)
             return beacon
-    identity = open_anchor(beacon or f"file:{home.path.absolute()}/anchor").establish()
+    anchor = open_anchor(beacon or f"file:{home.path.absolute()}/anchor")
+    if beacon is not None and anchor.identity() is None:  # a new one would draw nothing: nobody anchors there
+        raise UsageError(f"--beacon {beacon[:200]}: no anchor there: make it with zk-anchor --init --anchor URI")
+    identity = anchor.establish()
     try:
         require_beacon(identity)
     except VerificationError as error:

@@ -117,7 +117,7 @@ def _trusted(found: Collected, out: Audit, policy: Policy) -> list[str]:
     if policy.anchors is None:
         beacon = out.sampling.beacon if out.sampling else ""
         lines += [
-            f"anchor {a.anchor}{', which draws,' if a.anchor == beacon else ''} (pin it: anchors)" for a in out.anchors
+            f"anchor {a.anchor}{', which draws' if a.anchor == beacon else ''} (pin it: anchors)" for a in out.anchors
         ]
     return lines
 

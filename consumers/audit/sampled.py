@@ -172,7 +172,11 @@ def check_terms(out: Audit, sampling: Sampling | None, policy: Policy) -> None:
         return
     share = f"{sampling.count} of {sampling.shards} shards of a step are proven"
     if policy.min_sampled is None:
-        out.unchecked(5, f"{share}: the policy does not say that fewer than all will do (min_sampled)")
+        out.unchecked(
+            5,
+            f"{share}: the policy does not say that fewer than all will do (min_sampled); "
+            f"if {sampling.count} are enough, say so there, or, without a policy, by --min-sampled {sampling.count}",
+        )
     elif sampling.count < min(policy.min_sampled, sampling.shards):
         out.unchecked(5, f"{share}: the policy wants {policy.min_sampled} (min_sampled)")
     if policy.anchors is not None and sampling.beacon not in policy.anchors:

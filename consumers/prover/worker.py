@@ -210,8 +210,19 @@ class Worker:
             proof = self._prove(event, start)
             # Another group's prover may have been faster: a proof that nobody sees reveals nothing.
             if self._proven(event, start):
+                self._thrown_away(event, "another is published")
                 return None
-        return turn, self.publisher.claim(turn, proof, data_key)
+        try:
+            return turn, self.publisher.claim(turn, proof, data_key)
+        except ClaimedError as claimed:
+            self._thrown_away(event, f"prover {claimed.claim.key_id.hex()[:12]} had claimed one first")
+            raise
+
+    def _thrown_away(self, event: WitnessShard, why: str) -> None:
+        self.report(
+            f"run {event.run_id.hex()[:12]} step {event.step} shard {event.shard}: thrown away unseen, {why}",
+            run_id=event.run_id.hex(), step=event.step, shard=event.shard, thrown_away=True,
+        )  # fmt: skip
 
     def _commit(self, out: list[tuple[str, bytes, bytes]]) -> bool:
         """Publishes what came of the last record, and consumes it with those that were passed over before.
@@ -260,7 +271,8 @@ class Worker:
         if event.run_id not in self._waiting:
             self.report(
                 f"run {event.run_id.hex()[:12]} waits: its beacon {start.beacon[:80]} has to draw step {event.step}, "
-                "once zk-ledger has recorded it and zk-anchor has anchored that",
+                "once zk-ledger has recorded it and the zk-anchor with that identity has anchored that. Until then its "
+                f"partitions wait, with other runs' witnesses in them, at most {self.draw_limit:.0f} s (--draw-limit)",
                 run_id=event.run_id.hex(), step=event.step, waiting=True,
             )  # fmt: skip
         since, seen = self._waiting.get(event.run_id, (time.monotonic(), -1))
@@ -292,7 +304,9 @@ class Worker:
 
     def _circuit(self, circuit_id: bytes) -> Circuit:
         if not self.circuits.allows(circuit_id):
-            raise VerificationError(f"circuit {circuit_id.hex()}: not one that the policy allows (circuits)")
+            raise VerificationError(
+                f"circuit {circuit_id.hex()}: not one that the policy allows (circuits; it is read once, at the start)"
+            )
         try:
             return self.circuits(circuit_id)
         except VerificationError as error:  # our own copy of it

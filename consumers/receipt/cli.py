@@ -36,7 +36,10 @@ def parser() -> argparse.ArgumentParser:
         _EPILOG,
     )
     commands = p.add_subparsers(dest="command", required=True, metavar="make|extend|check")
-    one = commands.add_parser("make", help="a proof for each of some entries", description="One file per entry.")
+    one = commands.add_parser(
+        "make", help="a proof for each of some entries", description="One file per entry.",
+        epilog="example:\n  zk-receipt make 1 2 --run my-run --out proofs/\n", formatter_class=HelpFormatter,
+    )  # fmt: skip
     one.add_argument("places", nargs="+", type=_count, metavar="STEP|INDEX", help="a run's step, or an entry's index")
     one.add_argument("--run", metavar="ID", help="the places are steps of this run: its id, first digits, or name")
     one.add_argument(
@@ -46,7 +49,10 @@ def parser() -> argparse.ArgumentParser:
         help="tlog-proof needs no key; cose is signed by the ledger's, in its home (default: %(default)s)",
     )
     one.add_argument("--extra", type=Path, metavar="FILE", help="put this into the proof file instead of the entry")
-    more = commands.add_parser("extend", help="a COSE receipt of consistency from an older size")
+    more = commands.add_parser(
+        "extend", help="a COSE receipt of consistency from an older size",
+        epilog="example:\n  zk-receipt extend 20 --out proofs/\n", formatter_class=HelpFormatter,
+    )  # fmt: skip
     more.add_argument("old_size", type=_count, metavar="SIZE", help="the older size")
     for made in (one, more):
         add_reading(made, policy="HOME/policy.json", output="one JSON object per file")

@@ -289,7 +289,7 @@ def test_a_sampled_run_is_audited_by_those_who_say_that_it_will_do(
     done = audit(case, *words, "--min-sampled", 1)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 of 4 shards of every one proven" in done.stdout
-    assert "which draws, (pin it: anchors)" in done.stdout
+    assert "which draws (pin it: anchors)" in done.stdout
     for wrong in (["--policy", "x", "--min-sampled", "1"], ["--dev", "--min-sampled", "0"]):
         assert audit_main(["--run", "run", *wrong]) == 2
         assert capsys.readouterr().err.startswith("zk-audit: --min-sampled")

@@ -93,5 +93,7 @@ class CircuitStore:
     def __call__(self, circuit_id: bytes) -> Circuit:
         """The circuit; VerificationError if the policy does not allow it, UsageError if it is not there."""
         if not self.allows(circuit_id):
-            raise VerificationError(f"circuit {circuit_id.hex()}: not one that the policy allows (circuits)")
+            raise VerificationError(
+                f"circuit {circuit_id.hex()}: not one that the policy allows (circuits; it is read once, at the start)"
+            )
         return self._load(circuit_id)
