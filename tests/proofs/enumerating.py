@@ -47,6 +47,8 @@ SOLVED_BY: Told[list[Solved]] = Told("SOLVED_BY of tests/proofs/enumerating.py",
     "amsgrad": [*_LARGEST_ROOT, *_REST],
     "amsgrad-l2": [*_L2, *_LARGEST_ROOT, *_REST],
     "amsgradw": [*_DECOUPLED, *_LARGEST_ROOT, *_REST],
+    "lamb": [*_DECOUPLED, *_ROOT, ("post.v", "s*s <= v'"), ("u", "|dw| < P/2"), ("post.m", "dw*D <= A*m'"),
+             ("post.w", "|w - w'| < P/2")],
     "sgd": _SGD, "sgd-l2": _SGD,
     "momentum": _MOMENTUM, "momentum-l2": _MOMENTUM, "nesterov": _MOMENTUM, "nesterov-l2": _MOMENTUM,
 })  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from zk_autograd.field import MODULUS
 from zk_autograd.proofs.base import Circuit, Ints
 from zk_autograd.proofs.ezkl import graph
 from zk_autograd.proofs.ezkl.commit import TAIL
-from zk_autograd.proofs.witness import ShardWitness, advance
-from zk_autograd.statement import Public
+from zk_autograd.proofs.witness import ShardWitness, advance, named
+from zk_autograd.statement import Public, carry_bounds
 
 INNER = 3
 
@@ -65,10 +66,20 @@ def guess(circuit: Circuit, witness: ShardWitness, pub: Public, shift: int = 0) 
     ``shift`` cells stand before the first that our own count of cells knows nothing of, such as the rest of a row
     before sums of products. It is the circuit's, and an attacker learns it from a proof of his own.
     """
-    st, P = circuit.statement, circuit.P
+    st, P, c = circuit.statement, circuit.P, witness.carried
     step = advance(circuit, witness, pub)
-    bounds = st.bounds(witness.pre, step.post, witness.g, step.hints, pub, P)
-    values = np.concatenate([*(np.asarray(b) for b in bounds.values()), witness.noise]).astype(np.int64)
+    pre, post, hints = ({n: x.astype(object) for n, x in s.items()} for s in (witness.pre, step.post, step.hints))
+    g = witness.g.astype(object)
+    every: dict[str, Any] = hints | dict(step.scalars)
+    every |= {n: np.array(x, dtype=object) for n, x in step.vectors.items()}
+    bounds = st.bounds(pre, post, g, every, pub, P)
+    if c is not None:
+        before, after = named(st, c.before, c.totals), named(st, step.after, c.totals)
+        sums = {n: after[n] - before[n] for n in st.carries}
+        bounds |= carry_bounds(st.carries, before, sums, after, pub.first, pub.last)
+        bounds |= st.block_bounds(pre, post, g, every, dict(zip(st.carries, c.totals, strict=True)), pub, P)
+    exact = [np.atleast_1d(np.asarray(b, dtype=object)) % MODULUS for b in bounds.values()]
+    values = np.concatenate([*exact, witness.noise]).astype(np.int64)
     _, cells = graph.build(st, P, INNER, circuit.shard, circuit.noise)
     first = cells - len(values) + shift  # everything else is laid out before
     flat = np.full(INNER * (P + 8), -1, dtype=np.int64)
