@@ -157,7 +157,7 @@ def test_large_proofs_are_not_held_in_thousands(case: Case, monkeypatch: pytest.
 
     def watched(rule: Any, batch: Any) -> None:
         nonlocal held
-        held = max(held, sum(len(opened.body) for _, opened, _ in batch))
+        held = max(held, sum(len(opened.body) for _, _, opened, _ in batch))
         judge(rule, batch)
 
     monkeypatch.setattr(step_proofs._Rule, "judge", watched)
