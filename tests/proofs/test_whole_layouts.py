@@ -171,7 +171,7 @@ def change_at(layout: Layout, product: int, free: list[int], r: int) -> int:
 
 
 NAMES = [
-    n if n in ("sgd", "adafactor-16") else pytest.param(n, marks=pytest.mark.slow)
+    n if n == "adafactor-16" else pytest.param(n, marks=pytest.mark.slow)
     for n in sorted(STATEMENTS)
     if n != "adafactor-256"  # rows of 256 do not fit 2^12
 ]
